@@ -1,0 +1,34 @@
+"""Test-wide set-up: shapes and types of signatures are checked at run time, Hypothesis repeats itself, XLA's cache persists.
+
+Nothing here changes a default of JAX's numerics: 64-bit work asks for it in its own scope, in tests as elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import hypothesis
+import jax
+import matplotlib
+from jaxtyping import install_import_hook
+
+# Where arrays are passed about; an int is a float, as everywhere in Python's typing. (The command line imports lazily: names
+# in its signatures exist for the type checker alone.)
+install_import_hook(
+    [f"theorysim.{part}" for part in ("kernels", "sweep", "papers", "plots")],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
+
+matplotlib.use("Agg")
+
+# One profile for everyone: the same examples on every run, and no deadline, because a first call compiles.
+hypothesis.settings.register_profile("theorysim", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("theorysim")
+
+_cache = Path(os.environ.get("THEORYSIM_CACHE") or Path(tempfile.gettempdir()) / f"theorysim-tests-{os.getuid()}")
+jax.config.update("jax_compilation_cache_dir", str(_cache))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+os.environ.setdefault("THEORYSIM_CACHE", str(_cache))  # for the command line, in this process and in others

@@ -1,0 +1,106 @@
+"""Measurements again, in NumPy and the next precision, from the same keys: rounding is never called a counterexample.
+
+Also the slow, plain implementation that the tests hold the compiled measurements against.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from theorysim.kernels.gradient_descent import TwoLayer
+from theorysim.papers.large_stepsize_gd import measurements, reference
+from theorysim.papers.large_stepsize_gd.setting import Instance, RandomInstances, RandomTwoPoint, Training
+
+Extended = np.longdouble
+
+
+def _drawn(setting: Training | RandomInstances | RandomTwoPoint, key: Any) -> tuple[Instance, dict[str, np.ndarray], dict[str, Any]]:
+    """The instance of a key, its description, and the arguments of `reference.trajectory` with padding removed."""
+    with jax.enable_x64(True):
+        instance = jax.device_get(setting.draw(key))
+        described = jax.device_get(measurements.describe_instance(instance))
+    rows = instance.problem.weight > 0
+    network = isinstance(instance.predictor, TwoLayer)
+    signs = np.asarray(instance.predictor.signs if network else np.ones(1))
+    neurons = signs != 0
+    arguments = {
+        "X": instance.problem.X[rows],
+        "y": instance.problem.y[rows],
+        "W0": instance.weights[neurons],
+        "a": signs[neurons],
+        "eta": Extended(float(instance.eta)),
+        "activation": instance.predictor.activation if network else "linear",
+        "leak": float(described["leak"]),
+        "dtype": Extended,
+    }
+    return instance, {name: np.asarray(value) for name, value in described.items()}, arguments
+
+
+def records(setting: Training | RandomTwoPoint, key: Any) -> dict[str, np.ndarray]:
+    """`measurements.records` of one sample, weights left out."""
+    _, described, arguments = _drawn(setting, key)
+    path = reference.trajectory(steps=setting.times[-1], **arguments)
+    risk, times = path["risk"], np.asarray(setting.times)
+    rises = np.flatnonzero(risk[1:] > risk[:-1]) + 1
+    return described | {
+        "risk": risk[times],
+        "log_risk": np.log(risk[times]),
+        "norm": path["norm"][times],
+        "min_margin": path["min_margin"][times],
+        "increases": np.asarray(len(rises)),
+        "last_increase": np.asarray(rises[-1] if len(rises) else -1),
+        "least_scaled_risk": np.min(np.arange(1, len(risk)) * risk[1:]),
+    }
+
+
+def stable_phase(setting: Training | RandomInstances, key: Any) -> dict[str, np.ndarray]:
+    """`measurements.stable_phase` of one sample, from whole trajectories instead of running reductions."""
+    instance, described, arguments = _drawn(setting, key)
+    times = np.asarray(setting.times)
+    path = reference.trajectory(steps=int(times[-1]), **arguments)
+    risk, norm, margin = path["risk"], path["norm"], path["min_margin"]
+    eta, n = arguments["eta"], Extended(float(instance.samples))
+    kappa, beta, lam, sign = (Extended(float(getattr(instance.margin, f))) for f in ("kappa", "beta", "lam", "sign"))
+    threshold = min(1 / (eta * (4 * lam**2 + 2 * beta)), 1 / (2 * np.exp(kappa + 2) * n))
+    under = np.flatnonzero(risk <= threshold)
+    s = int(under[0]) if len(under) else -1
+    rises = np.flatnonzero(risk[1:] > risk[:-1]) + 1
+    results = described | {
+        "risk_sum": np.concatenate([[0], np.cumsum(risk)])[times],
+        "slope_sum": np.concatenate([[0], np.cumsum(path["slope"])])[times],
+        "increases": np.asarray(len(rises)),
+        "last_increase": np.asarray(rises[-1] if len(rises) else -1),
+        "s": np.asarray(s),
+    }
+    minima = ("norm_ratio", "gc_ratio", "gbar_ratio", "lower", "middle", "upper")
+    if s < 0:
+        absent = {f"min_{name}": Extended(np.inf) for name in minima} | {"near_monotone": Extended(np.inf)}
+        return results | absent | {"risk_s": Extended(np.inf), "log_gc_s": Extended(0)} | {
+            "rate_min": Extended(np.inf), "rate_max": Extended(-np.inf)
+        }  # fmt: skip
+    settled = np.flatnonzero(eta * lam**2 * risk[s + 1 :] < measurements.SETTLED)
+    stop = s + 1 + int(settled[0]) if len(settled) else len(risk)
+    L, W, F = risk[s:stop], norm[s:stop], margin[s:stop]
+    u = -np.log(2 * n * L) - kappa
+    shrink = sign * Extended(4) / 3 * (n + eta * (lam**2 + beta / 2)) * L / u
+    log_gc = np.log(u) - np.log(W) - shrink
+    gbar = F / W
+    best = np.maximum.accumulate(gbar * u / -np.log(L) * np.exp(-shrink))
+    rate = (1 / L[1:] - 1 / L[0]) / (eta * np.arange(1, len(L)))
+    least = lambda values: np.min(values, initial=Extended(np.inf))  # noqa: E731
+    return results | {
+        "risk_s": L[0],
+        "log_gc_s": log_gc[0],
+        "min_norm_ratio": least(W[1:] / W[:-1]),
+        "min_gc_ratio": least(np.exp(np.diff(log_gc))),
+        "min_gbar_ratio": least(gbar[1:] / gbar[:-1]),
+        "min_lower": least(np.exp(shrink)),
+        "min_middle": least(F / u),
+        "min_upper": least(-np.log(L) / F),
+        "near_monotone": least(gbar / best),
+        "rate_min": least(rate),
+        "rate_max": np.max(rate, initial=Extended(-np.inf)),
+    }

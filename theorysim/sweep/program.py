@@ -1,0 +1,111 @@
+"""The compiled program of a sweep: one sample of a measurement under vmap, and the task that carries it to a worker."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from theorysim.sweep.experiment import Experiment, Setting
+from theorysim.sweep.keys import wrap_keys
+
+Leaves = tuple[jax.ShapeDtypeStruct, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What is compiled. `token` names the measure across processes, where each unpickling may make a new function."""
+
+    token: str
+    x64: bool
+    measure: Callable[[Any, Setting], Mapping[str, Any]] = field(compare=False)
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Program:
+        return cls(_token(experiment.measure), experiment.x64, experiment.measure)
+
+    def sample(self, key_data: Any, setting: Setting) -> dict[str, Any]:
+        return {name: jnp.asarray(value) for name, value in self.measure(wrap_keys(key_data), setting).items()}
+
+
+class Task(NamedTuple):
+    """A chunk's worth of work, which may travel to another process.
+
+    keys: key data, uint32 (batch, 2). setting: leaves of leading axis batch.
+    """
+
+    program: Program
+    keys: np.ndarray
+    setting: Setting
+
+
+class Result(NamedTuple):
+    """values: by name, leading axis batch."""
+
+    values: dict[str, np.ndarray]
+    seconds: float
+    device: str
+
+
+def compute_chunk(task: Task) -> Result:
+    """Compute one task, in whichever thread or process it finds itself: what an executor runs."""
+    # enable_x64 is local to a thread, so each task enters it anew.
+    start = time.perf_counter()
+    leaves, tree = jax.tree.flatten(task.setting)
+    samples = tuple(jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves)
+    with jax.enable_x64(task.program.x64):
+        values = jax.device_get(compiled(task.program, tree, samples, len(task.keys))(task.keys, task.setting))
+    return Result(values, time.perf_counter() - start, jax.local_devices()[0].device_kind)
+
+
+@lru_cache(maxsize=1024)
+def _token(measure: Callable[..., Any]) -> str:
+    return uuid.uuid4().hex
+
+
+@lru_cache(maxsize=1024)
+def observables(program: Program, tree: Any, leaves: Leaves) -> dict[str, jax.ShapeDtypeStruct]:
+    """Names, shapes and dtypes of what one sample yields."""
+    with jax.enable_x64(program.x64):
+        key = jax.ShapeDtypeStruct((2,), np.uint32)
+        outputs = jax.eval_shape(program.sample, key, tree.unflatten(leaves))
+    return {name: jax.ShapeDtypeStruct(outputs[name].shape, outputs[name].dtype) for name in sorted(outputs)}
+
+
+def text(program: Program, tree: Any, leaves: Leaves) -> str:
+    """The program of one sample as StableHLO, constants included."""
+    with jax.enable_x64(program.x64):
+        key = jax.ShapeDtypeStruct((2,), np.uint32)
+        return jax.jit(program.sample).lower(key, tree.unflatten(leaves)).as_text()
+
+
+@lru_cache(maxsize=256)
+def compiled(program: Program, tree: Any, leaves: Leaves, batch: int) -> Any:
+    """The program for `batch` samples, divided among the local devices where there are several."""
+    devices = jax.local_devices()
+    function: Callable[..., Any] = jax.vmap(program.sample)
+    options: dict[str, Any] = {}
+    if len(devices) > 1:
+        mesh, spec = jax.sharding.Mesh(np.array(devices), ("sample",)), PartitionSpec("sample")
+        function = jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+        options = {"in_shardings": NamedSharding(mesh, spec), "out_shardings": NamedSharding(mesh, spec)}
+    keys = jax.ShapeDtypeStruct((batch, 2), np.uint32)
+    setting = tree.unflatten([jax.ShapeDtypeStruct((batch, *leaf.shape), leaf.dtype) for leaf in leaves])
+    with jax.enable_x64(program.x64):
+        return jax.jit(function, **options).lower(keys, setting).compile()
+
+
+def occupied(program: Program, tree: Any, leaves: Leaves, batch: int) -> float:
+    """Bytes that the program for `batch` samples occupies while it runs, by the compiler's own account."""
+    analysis = compiled(program, tree, leaves, batch).memory_analysis()
+    device = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
+    # Devices of a CPU are parts of one memory.
+    return device * (jax.local_device_count() if jax.local_devices()[0].platform == "cpu" else 1)

@@ -1,0 +1,162 @@
+"""A claim: a theorem as data, readable aloud. Prediction and measurement meet here and nowhere else.
+
+A claim holds one or more checks (most hold one). A check says what is run (an experiment over a design), what is read off
+the results (`observable`), what the theory says of it (`predict`), which judge compares them, and which single thing its
+control breaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from theorysim.errors import require
+from theorysim.sweep import Experiment
+from theorysim.verify.verdict import Judgement
+
+ALPHA = 2e-4
+"""Error rate of a verdict, per claim and per direction: .05 over a report of 250 claims."""
+
+PRESETS = ("quick", "standard", "paper")
+KINDS = ("identity", "bound", "limit", "law", "rate", "threshold", "ordering")
+Kind = Literal["identity", "bound", "limit", "law", "rate", "threshold", "ordering"]
+
+Setting = Any
+Results = Mapping[str, np.ndarray]
+"""Measured arrays of one setting; the leading axis of each is the seed."""
+
+
+class Case(NamedTuple):
+    """One setting's evidence, as a judge sees it.
+
+    setting: the setting, for labels.
+    observed: shape (seeds, ...).
+    predicted: broadcastable against `observed`.
+    size: what grows in limits, rates and thresholds: a number, or a vector along the last axis of `observed`.
+    group: settings with equal `group` form one sequence in size; several groups are several settings of the claim.
+    admissible: shape (seeds,), which samples satisfy the claim's assumptions; None for all. Others are no draws from the
+        claim's distribution and are not counted.
+    floor: rounding floor of the relative difference, broadcastable against `observed`; None where not measured.
+    replay: seed index -> (observed, predicted) of that sample, recomputed in the next precision; None where not available.
+    """
+
+    setting: Setting
+    observed: np.ndarray
+    predicted: np.ndarray
+    size: float | np.ndarray | None = None
+    group: object = None
+    admissible: np.ndarray | None = None
+    floor: np.ndarray | None = None
+    replay: Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """A frozen dataclass: its fields are tolerances and declared orders, fixed before the data.
+
+    A judge never raises on what the data hold: NaN, empty data and diverged runs are `inconclusive`, with the reason.
+    """
+
+    @property
+    def kind(self) -> Kind: ...
+
+    def __call__(self, cases: Sequence[Case], alpha: float = ALPHA) -> Judgement: ...
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a preset runs: every setting with `seeds` independent seeds."""
+
+    settings: tuple[Setting, ...]
+    seeds: int = 1
+
+    def __post_init__(self) -> None:
+        require(len(self.settings) > 0, "settings of a design must not be empty, got ()")
+        require(self.seeds >= 1, f"seeds of a design must be at least 1, got {self.seeds}")
+
+
+@dataclass(frozen=True)
+class Control:
+    """The one thing that is broken; every field that is not None replaces the check's own. The judge stays."""
+
+    breaks: str
+    predict: Callable[..., Any] | None = None
+    observable: Callable[..., Any] | None = None
+    admissible: Callable[..., Any] | None = None
+    design: Mapping[str, Design] | None = None
+    experiment: Experiment | None = None
+    replay: Callable[..., Any] | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison of a prediction with a measurement.
+
+    observable: (setting, results) -> array (seeds, ...), in NumPy.
+    predict: (setting, inputs) -> value, broadcastable against the observable. It sees the setting and the arrays named in
+        `inputs` (what the instance *is*: its margin, the norm of its initialisation, the recorded times), never the rest.
+    inputs: names of the results that describe the instance.
+    admissible: (setting, results) -> bool (seeds,): the claim's assumptions, where they depend on the sample.
+    size, group: of a setting, see `Case`.
+    floor: (setting, results) -> rounding floor, see `Case`.
+    replay: (setting, key) -> the results of that one sample, recomputed in the next precision, so that rounding is never
+        called a counterexample.
+    """
+
+    name: str
+    experiment: Experiment
+    design: Mapping[str, Design]
+    observable: Callable[[Setting, Results], Any]
+    predict: Callable[[Setting, Results], Any]
+    judge: Judge
+    control: Control
+    inputs: tuple[str, ...] = ()
+    admissible: Callable[[Setting, Results], Any] | None = None
+    size: Callable[[Setting], Any] | None = None
+    group: Callable[[Setting], object] | None = None
+    floor: Callable[[Setting, Results], Any] | None = None
+    replay: Callable[[Setting, Any], Results] | None = None
+
+    def broken(self) -> Check:
+        """The control as a check of its own."""
+        fields = ("predict", "observable", "admissible", "design", "experiment", "replay")
+        changes = {name: getattr(self.control, name) for name in fields if getattr(self.control, name) is not None}
+        return replace(self, name=f"{self.name} (control)", **changes)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An executable theorem.
+
+    id: "<paper>.<claim>".
+    statement: one sentence with its formula.
+    source: paper with theorem or equation, and whether constants were derived here.
+    assumptions: what must hold, in words.
+    note: what was found when it was checked, shown in the report.
+    announced: True when the note explains why the claim is refuted as stated (a finding, not a failure).
+    """
+
+    id: str
+    kind: Kind
+    statement: str
+    source: str
+    assumptions: str
+    checks: tuple[Check, ...]
+    note: str = ""
+    announced: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.id.count(".") >= 1, f"claim id must read <paper>.<claim>, got {self.id!r}")
+        require(self.kind in KINDS, f"kind of {self.id} must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        require(len(self.checks) > 0, f"checks of {self.id} must not be empty, got ()")
+        names = [check.name for check in self.checks]
+        require(len(set(names)) == len(names), f"check names of {self.id} must differ, got {names}")
+        require(not self.announced or bool(self.note), f"{self.id} announces a refutation, so its note must say why")
+
+    @property
+    def paper(self) -> str:
+        """Slug of the paper."""
+        return self.id.split(".", 1)[0]

@@ -1,0 +1,115 @@
+"""What a judge says of one check, and what the report says of a claim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Status = Literal["verified", "refuted", "inconclusive"]
+ClaimStatus = Literal["verified", "refuted", "inconclusive", "toothless"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A judge's decision about one check, with the evidence it rests on.
+
+    status: verified, refuted or inconclusive.
+    kind: the kind of judge that decided.
+    predicted, estimate, interval: the headline numbers, of the worst setting when there are several. `interval` is the one
+        that decides: a confidence interval at the judge's level unless `certified`.
+    region: tolerance region [lo, hi] of the estimated parameter, fixed before the data.
+    p_verified, p_refuted: p-values of the two null hypotheses (outside the region; inside it). None where the decision is
+        deterministic (`certified`): a certified counterexample or a model-error interval.
+    se, df, bias: standard error, degrees of freedom, stated bias bound.
+    samples: number of independent units used (for a bound: admissible independent draws).
+    worst: the setting or component that decided, in words.
+    reason: why, when the status needs a word (invalid data, underpowered, no survivor of the lack-of-fit gate, ...).
+    needed: units per setting that would decide, when inconclusive for lack of data.
+    resolution: smallest relative distortion of the prediction that is refuted with probability .95, where defined.
+    gates: named diagnostics (skewness, lack of fit, rounding floor, local slopes, least slack, ...), for the report.
+    """
+
+    status: Status
+    kind: str
+    predicted: float | None = None
+    estimate: float | None = None
+    interval: tuple[float, float] | None = None
+    region: tuple[float, float] | None = None
+    p_verified: float | None = None
+    p_refuted: float | None = None
+    certified: bool = False
+    se: float | None = None
+    df: float | None = None
+    bias: float = 0.0
+    samples: int = 0
+    worst: str = ""
+    reason: str = ""
+    needed: int | None = None
+    resolution: float | None = None
+    gates: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CheckVerdict:
+    """The judgement of one check of a claim beside the judgement of its control."""
+
+    name: str
+    judgement: Judgement
+    control: Judgement
+    breaks: str
+    sizes: tuple[float, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def toothless(self) -> bool:
+        """The control was not refuted: the check has not shown that it could fail."""
+        return self.control.status != "refuted"
+
+    @property
+    def teeth(self) -> str:
+        """The control's outcome in words."""
+        if not self.toothless:
+            return "refuted"
+        return "control passes" if self.control.status == "verified" else "underpowered control"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on a claim: the conjunction of its checks, none of which may be toothless."""
+
+    claim: str
+    paper: str
+    kind: str
+    preset: str
+    seed: int
+    checks: tuple[CheckVerdict, ...]
+    note: str = ""
+    announced: bool = False
+    seconds: float = 0.0
+
+    @property
+    def status(self) -> ClaimStatus:
+        """toothless if any control survives, else refuted if any check is, else verified if all are."""
+        if any(check.toothless for check in self.checks):
+            return "toothless"
+        return self.judged
+
+    @property
+    def judged(self) -> Status:
+        """The conjunction of the judgements alone, controls apart."""
+        statuses = [check.judgement.status for check in self.checks]
+        if "refuted" in statuses:
+            return "refuted"
+        return "verified" if statuses and all(s == "verified" for s in statuses) else "inconclusive"
+
+    @property
+    def headline(self) -> CheckVerdict:
+        """The check that decided: the first with the claim's own status."""
+        if self.status == "toothless":
+            return next(check for check in self.checks if check.toothless)
+        return next(check for check in self.checks if check.judgement.status == self.judged)
+
+    @property
+    def failed(self) -> bool:
+        """Refuted or toothless, and the claim's note does not announce it."""
+        return self.status == "toothless" or (self.status == "refuted" and not self.announced)

@@ -1,4 +1,4 @@
-"""Test-wide set-up: shapes and types of signatures are checked at run time, Hypothesis repeats itself, XLA's cache persists.
+"""Set-up of all tests: signatures are checked at run time, Hypothesis repeats itself, compiled programs are kept.
 
 Nothing here changes a default of JAX's numerics: 64-bit work asks for it in its own scope, in tests as elsewhere.
 """
@@ -14,8 +14,8 @@ import jax
 import matplotlib
 from jaxtyping import install_import_hook
 
-# Where arrays are passed about; an int is a float, as everywhere in Python's typing. (The command line imports lazily: names
-# in its signatures exist for the type checker alone.)
+# Where arrays are passed about; an int is a float, as everywhere in Python's typing. The command line is left out: it
+# imports lazily, so names in its signatures exist for the type checker alone.
 install_import_hook(
     [f"theorysim.{part}" for part in ("kernels", "sweep", "papers", "plots")],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",

@@ -1,7 +1,6 @@
 """Small claims with known verdicts, as a user's file would define them."""
 
 import jax
-import jax.numpy as jnp
 
 from theorysim.sweep import Experiment, setting
 from theorysim.verify.claim import Check, Claim, Control, Design

@@ -88,17 +88,21 @@ def parse(form: Any, argv: Sequence[str], prog: str, description: str | None = N
 
 
 def _condense(box: str) -> str:
-    """The text of tyro's box in one line, without its frame, footer and option listings."""
-    lines = [line[2:-2] for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines() if line.startswith("│")]
+    """The text of tyro's box in one line, without its title, frame, footer and option listings."""
+    box = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    if "│" in box:
+        lines = [line[2:-2] for line in box.splitlines() if line.startswith("│")]
+    else:  # where stdout is not UTF-8: a title, a rule, then lines indented by two
+        lines = [line[2:] for line in box.splitlines()[2:]]
     sections: list[list[str]] = [[]]
     for line in lines:
-        if line.strip() and set(line.strip()) == {"─"}:
+        if line.strip() and set(line.strip()) <= {"─", "-"}:
             sections.append([])
         else:
             sections[-1].append(line)
     said = []
     for section in sections:
-        # A word longer than a line is broken at the frame, which leaves a line without a blank at its end.
+        # Lines are padded with blanks; one without is full, and may break a long word.
         text = "".join(line.rstrip() + " " if line.endswith(" ") else line for line in section).strip()
         if text.startswith("Perhaps you meant"):
             options = dict.fromkeys(word for line in section for word in line.split()[:1] if word.startswith("--"))
@@ -120,12 +124,19 @@ def set_up() -> None:
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: no home folder
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(os.environ.get(CACHE) or Path(base) / "theorysim" / "xla")
+        folder = Path(os.environ.get(CACHE) or _user_cache() / "theorysim" / "xla")
         writable(folder)
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def _user_cache() -> Path:
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"])
+    if os.environ.get("HOME") == "":  # which pathlib takes for the root folder
+        raise RuntimeError
+    return Path.home() / ".cache"
 
 
 def writable(folder: Path) -> None:

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from theorysim.errors import require
-from theorysim.verify.primitive import PValues, moments, p_values
+from theorysim.verify.primitive import PValues, moments, p_values, t_quantile
 
 LACK_OF_FIT = 1e-5
 """A model whose lack-of-fit p-value is below this is dropped; none left: the declared order is wrong."""
@@ -97,13 +97,24 @@ def limit_models(
     return tuple(models)
 
 
+class RateFamily(NamedTuple):
+    """A model of a slope, leaving out none, one, two ... of the smallest sizes; one member is used.
+
+    pilots: for each member the model whose correction coefficient says whether the member's sizes are large enough;
+        None where no correction is fitted.
+    """
+
+    members: tuple[LinearModel, ...]
+    pilots: tuple[LinearModel, ...] | None
+
+
 @lru_cache(maxsize=256)
-def rate_models(x: tuple[float, ...], correction: tuple[float, ...] | None) -> tuple[tuple[LinearModel, ...], ...]:
-    """Families of models of a slope of log y in x, equal spread; of each family one member is used.
+def rate_models(x: tuple[float, ...], correction: tuple[float, ...] | None) -> tuple[RateFamily, ...]:
+    """Models of a slope of log y in x, equal spread.
 
     Without a correction: {2 parameters, all sizes}, {2 parameters, largest half}. With a correction of order b (4 over
-    a declared range): {x, e^-bx} without the smallest size and {x, e^-bx, e^-2bx} on all. Members of a family leave out
-    0, 1, ... of the smallest sizes, for the rule that the correction be small at the smallest size used.
+    a declared range): {x, e^-bx} without the smallest size and {x, e^-bx, e^-2bx} on all; the last term because the
+    logarithm makes it. The former is the pilot of both: the latter's own coefficient is too noisy.
     """
     grid = np.array(x)
     sizes = len(x)
@@ -111,22 +122,22 @@ def rate_models(x: tuple[float, ...], correction: tuple[float, ...] | None) -> t
 
     def member(name: str, decays: tuple[float, ...], first: int) -> LinearModel:
         columns = np.stack([np.ones(sizes), grid, *(np.exp(-decay * (grid - grid[0])) for decay in decays)], 1)
-        correction = 2 if decays else None
-        decay = decays[0] if decays else 0.0
         used = np.arange(sizes) >= first
-        return linear_model(name, columns, sd, used, target=1, correction=correction, decay=decay)
+        return linear_model(
+            name, columns, sd, used, target=1, correction=2 if decays else None, decay=decays[0] if decays else 0.0
+        )
 
     if correction is None:
-        return (
-            (member("power law, all sizes", (), 0),),
-            (member("power law, largest half", (), sizes // 2),),
-        )
+        every, half = member("power law, all sizes", (), 0), member("power law, largest half", (), sizes // 2)
+        return RateFamily((every,), None), RateFamily((half,), None)
     families = []
+    # one size more than parameters, so that lack of fit can be seen
+    skips = range(sizes - 4)
     for b in _grid(correction, 4):
-        # one size more than parameters, so that lack of fit can be seen
-        families.append(tuple(member(f"n^-{b:g}, largest sizes", (b,), k) for k in range(1, sizes - 3)))
-        families.append(tuple(member(f"n^-{b:g} + n^-{2 * b:g}", (b, 2 * b), k) for k in range(sizes - 4)))
-    return tuple(family for family in families if family)
+        two = tuple(member(f"n^-{b:g}, largest sizes", (b,), k + 1) for k in skips)
+        three = tuple(member(f"n^-{b:g} + n^-{2 * b:g}", (b, 2 * b), k) for k in skips)
+        families += [RateFamily(two, two), RateFamily(three, two)]
+    return tuple(families)
 
 
 class Functional(NamedTuple):
@@ -144,7 +155,7 @@ def _f_tail(residual: np.ndarray, covariance: np.ndarray, factor: float, q: int,
         solved = np.linalg.solve(covariance, residual[..., None])[..., 0]
     except np.linalg.LinAlgError:  # values without spread: no test, and a nan drops the model
         return np.full(residual.shape[:-1], np.nan)
-    return stats.f.sf((residual * solved).sum(-1) * factor, q, df)
+    return special.fdtrc(q, df, np.maximum((residual * solved).sum(-1) * factor, 0.0))
 
 
 def independent_sizes(
@@ -185,34 +196,33 @@ def shared_seeds(model: LinearModel, values: Float[np.ndarray, "... seeds sizes"
 
 
 SMALL_CORRECTION = 0.3
-"""Largest estimated correction |B| n^-b at the smallest size that a corrected rate model may use."""
+"""Largest estimated correction |B| n^-b at the smallest size of a corrected rate model's pilot."""
 
 
 def small_correction(
-    family: Sequence[LinearModel],
+    family: RateFamily,
     values: Float[np.ndarray, "... sizes"],
     x: Float[np.ndarray, " sizes"],
     evaluate: Callable[[LinearModel], Functional],
 ) -> Functional:
-    """The family's first member (fewest sizes left out) whose estimated correction at its smallest size is at most .3.
+    """The family's first member whose pilot estimates a correction of at most .3 at its own smallest size.
 
-    Where no member's is, the lack-of-fit p-value is 0, so that the family does not survive.
+    Where none does, the lack-of-fit p-value is 0, so that the family does not survive.
     """
-    result = evaluate(family[0])
-
-    def too_large(model: LinearModel) -> np.ndarray:
-        if model.coefficient is None:
-            return np.zeros(result.se.shape, bool)
-        smallest = x[np.flatnonzero(model.used)[0]] - x[0]
-        return np.abs(values @ model.coefficient) * np.exp(-model.decay * smallest) > SMALL_CORRECTION
-
-    pending = too_large(family[0])
-    for model in family[1:]:
+    result = evaluate(family.members[0])
+    if family.pilots is None:
+        return result
+    pending = np.ones(result.se.shape, bool)
+    for member, pilot in zip(family.members, family.pilots, strict=True):
+        if member is not family.members[0]:
+            fresh = evaluate(member)
+            result = Functional(*(np.where(pending, new, old) for new, old in zip(fresh, result, strict=True)))
+        assert pilot.coefficient is not None
+        smallest = x[np.flatnonzero(pilot.used)[0]] - x[0]
+        correction = np.abs(values @ pilot.coefficient) * np.exp(-pilot.decay * smallest)
+        pending = pending & (correction > SMALL_CORRECTION)
         if not pending.any():
-            return result
-        fresh = evaluate(model)
-        result = Functional(*(np.where(pending, new, old) for new, old in zip(fresh, result, strict=True)))
-        pending = pending & too_large(model)
+            break
     return result._replace(lack_of_fit=np.where(pending, 0.0, result.lack_of_fit))
 
 
@@ -243,7 +253,7 @@ def hull(functionals: Sequence[Functional], lo: ArrayLike, hi: ArrayLike, alpha:
     some = survived.any(-1)
     verified = np.where(some, np.where(survived, p.verified, -1.0).max(-1), 1.0)
     refuted = np.where(some, np.where(survived, p.refuted, -1.0).max(-1), 1.0)
-    half = stats.t.isf(alpha, functional.df) * functional.se
+    half = t_quantile(alpha, functional.df) * functional.se
     lower = np.where(survived, functional.estimate - half, np.inf).min(-1)
     upper = np.where(survived, functional.estimate + half, -np.inf).max(-1)
     worst = np.where(survived, p.verified, -1.0).argmax(-1)

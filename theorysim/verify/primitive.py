@@ -45,6 +45,11 @@ def moments(values: Float[np.ndarray, "... seeds"]) -> Moments:
     return Moments(mean, np.sqrt(variance / seeds), np.where(variance > 0, skewness, 0.0), seeds)
 
 
+def t_quantile(alpha: float, df: ArrayLike) -> np.ndarray:
+    """Upper `alpha` quantile of Student's t."""
+    return -special.stdtrit(df, alpha)
+
+
 def pivot(mean: ArrayLike, se: ArrayLike, mu: ArrayLike) -> np.ndarray:
     """Studentised distance (mean - mu)/se; an infinite `mu` gives an infinite pivot."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -68,7 +73,7 @@ def hall_pivot(sample: Moments, mu: ArrayLike) -> np.ndarray:
 def hall_limits(sample: Moments, alpha: float) -> tuple[np.ndarray, np.ndarray]:
     """Means mu at which Hall's pivot equals its upper and lower alpha quantiles: lower and upper confidence limit."""
     root = math.sqrt(sample.seeds)
-    quantile = float(stats.t.isf(alpha, sample.seeds - 1))
+    quantile = float(t_quantile(alpha, sample.seeds - 1))
     g = sample.skewness
     small = np.abs(g) < 1e-8
     divisor = np.where(small, 1.0, g)
@@ -83,8 +88,9 @@ def hall_limits(sample: Moments, alpha: float) -> tuple[np.ndarray, np.ndarray]:
 
 def pivot_p_values(at_lo: ArrayLike, at_hi: ArrayLike, df: ArrayLike) -> PValues:
     """p-values from the pivots at the edges of the region (`at_lo >= at_hi`; +inf, -inf for a side that is open)."""
-    below_lo, above_lo = stats.t.cdf(at_lo, df), stats.t.sf(at_lo, df)
-    below_hi, above_hi = stats.t.cdf(at_hi, df), stats.t.sf(at_hi, df)
+    at_lo, at_hi = np.asarray(at_lo), np.asarray(at_hi)
+    below_lo, above_lo = special.stdtr(df, at_lo), special.stdtr(df, -at_lo)
+    below_hi, above_hi = special.stdtr(df, at_hi), special.stdtr(df, -at_hi)
     # at |estimate - centre| = x: the tail beyond x on its own side plus the one at the same distance across the region
     return PValues(np.maximum(above_lo, below_hi), np.minimum(above_hi + above_lo, below_lo + below_hi))
 
@@ -104,7 +110,7 @@ def p_values(
 
 def interval(estimate: ArrayLike, se: ArrayLike, df: ArrayLike, alpha: float) -> tuple[np.ndarray, np.ndarray]:
     """estimate -+ t_{1-alpha} se: it lies inside the region iff `verified` (up to the open sides)."""
-    half = stats.t.isf(alpha, df) * np.asarray(se)
+    half = t_quantile(alpha, df) * np.asarray(se)
     return np.asarray(estimate) - half, np.asarray(estimate) + half
 
 
@@ -173,7 +179,7 @@ def ratio_test(
             lower, upper = hall_limits(linear, alpha)
             lower, upper = estimate + lower, estimate + upper
         else:
-            lower, upper = _fieller(a, b, float(stats.t.isf(alpha, seeds - 1)))
+            lower, upper = _fieller(a, b, float(t_quantile(alpha, seeds - 1)))
     return Test(PValues(verified, refuted), estimate, linear.se, lower, upper, linear.skewness)
 
 
@@ -230,7 +236,7 @@ def design_factors(seeds: float, alpha: float = 2e-4) -> DesignFactors:
         t = float(stats.norm.isf(alpha))
         return DesignFactors(t, *(t + float(stats.norm.isf(miss)) for miss in (0.005, 0.01, 0.05)))
     df = seeds - 1
-    t = float(stats.t.isf(alpha, df))
+    t = float(t_quantile(alpha, df))
     # estimated over true s.e. at 1000 equiprobable midpoints of its chi law: the integrand is smooth and bounded
     spread = np.sqrt(stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, df) / df)
 

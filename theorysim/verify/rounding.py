@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from theorysim.errors import require
 
@@ -30,7 +31,7 @@ def jittered(x: Float[np.ndarray, "*inputs"], rng: np.random.Generator) -> Float
 def rounding_floor(
     single: Float[np.ndarray, "jitters ..."],
     double: Float[np.ndarray, "jitters ..."],
-    scale: Float[np.ndarray, "*inputs"],
+    scale: ArrayLike,
 ) -> Float[np.ndarray, "*inputs"]:
     """Relative rounding error to be expected in float64, measured on one side of an identity.
 
@@ -38,4 +39,4 @@ def rounding_floor(
     their difference scaled by 2^-29, with a safety factor 64. Take the larger of the two sides' floors.
     """
     difference = np.abs(single.astype(np.float64) - double).max(0)
-    return 64 * 2.0**-29 * difference / scale
+    return 64 * 2.0**-29 * difference / np.asarray(scale)

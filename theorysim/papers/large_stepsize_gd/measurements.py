@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from theorysim.errors import require
 from theorysim.kernels.activations import leaky
@@ -93,6 +93,8 @@ class Stable(NamedTuple):
 
     Ratios are of consecutive iterates within the stable phase, so that 1 is no change.
     rate_*: of (1/L_t - 1/L_s)/(eta (t - s)), the speed at which the reciprocal risk grows.
+    worst_step: max of L_t/L_{t-1} over all steps; worst_calm_step: over those after the first t with eta L(W_t) <=
+        min{1/lam^2, 1/((e-2) lam^2 + beta/2)}.
     best: max_r gbar_r (u_r/log(1/L_r)) exp(-C L_r/u_r) over s <= r <= t; near_monotone: min_t gbar_t / best.
     """
 
@@ -101,6 +103,9 @@ class Stable(NamedTuple):
     previous: Scalar
     increases: Int[Array, ""]
     last_increase: Int[Array, ""]
+    calm: Bool[Array, ""]
+    worst_step: Scalar
+    worst_calm_step: Scalar
     s: Int[Array, ""]
     risk_s: Scalar
     log_gc_s: Scalar
@@ -131,6 +136,7 @@ def stable_phase(key: Array, setting: Training | RandomInstances) -> dict[str, A
     threshold = jnp.minimum(
         1 / (eta * (4 * lam2 + 2 * margin.beta)), 1 / (2 * jnp.exp(margin.kappa + 2) * n)
     )
+    ceiling = jnp.minimum(1 / lam2, 1 / ((jnp.e - 2) * lam2 + margin.beta / 2))
     correction = margin.sign * (4 / 3) * (n + eta * (lam2 + margin.beta / 2))
 
     def update(c: Stable, d: Diagnostics) -> Stable:
@@ -141,12 +147,14 @@ def stable_phase(key: Array, setting: Training | RandomInstances) -> dict[str, A
         log_gc = jnp.log(u) - log_norm - shrink
         log_gbar = jnp.log(d.min_margin) - log_norm
         first = (c.s < 0) & (d.risk <= threshold)
-        inside = (c.s >= 0) & (eta * lam2 * d.risk >= SETTLED)  # W_{t-1} and W_t both in the stable phase
+        moving = eta * lam2 * d.risk >= SETTLED
+        inside = (c.s >= 0) & moving  # W_{t-1} and W_t both in the stable phase
         here = first | inside
         risk_s = jnp.where(first, d.risk, c.risk_s)
         rate = (1 / d.risk - 1 / risk_s) / (eta * (d.step - c.s))
         best = jnp.where(here, jnp.maximum(c.best, log_gbar + jnp.log(u / -log_risk) - shrink), c.best)
         rose = d.risk > c.previous
+        ratio = d.risk / c.previous  # zero at t = 0, where no risk went before
         least = lambda known, value, where: jnp.where(where, jnp.minimum(known, value), known)  # noqa: E731
         return Stable(
             risk_sum=c.risk_sum + d.risk,
@@ -154,6 +162,9 @@ def stable_phase(key: Array, setting: Training | RandomInstances) -> dict[str, A
             previous=d.risk,
             increases=c.increases + rose,
             last_increase=jnp.where(rose, d.step, c.last_increase),
+            calm=c.calm | (eta * d.risk <= ceiling),
+            worst_step=jnp.where(moving, jnp.maximum(c.worst_step, ratio), c.worst_step),
+            worst_calm_step=jnp.where(c.calm & moving, jnp.maximum(c.worst_calm_step, ratio), c.worst_calm_step),
             s=jnp.where(first, d.step, c.s),
             risk_s=risk_s,
             log_gc_s=jnp.where(first, log_gc, c.log_gc_s),
@@ -175,8 +186,11 @@ def stable_phase(key: Array, setting: Training | RandomInstances) -> dict[str, A
     inf = jnp.asarray(jnp.inf)
     zero, never = jnp.zeros_like(inf), jnp.full((), -1, jnp.int32)
     start = Stable(
-        zero, zero, inf, never + 1, never, never, inf, zero, zero, zero, zero, inf, inf, inf, inf, inf, inf, -inf, inf, inf, -inf
-    )
+        risk_sum=zero, slope_sum=zero, previous=inf, increases=never + 1, last_increase=never, calm=never > 0,
+        worst_step=zero, worst_calm_step=zero, s=never, risk_s=inf, log_gc_s=zero, log_gc=zero, norm=zero, log_gbar=zero,
+        min_norm_ratio=inf, min_gc_ratio=inf, min_gbar_ratio=inf, min_lower=inf, min_middle=inf, min_upper=inf,
+        best=-inf, near_monotone=inf, rate_min=inf, rate_max=-inf,
+    )  # fmt: skip
     _, sums, final = run(
         init(instance.weights),
         instance.predictor,
@@ -189,7 +203,7 @@ def stable_phase(key: Array, setting: Training | RandomInstances) -> dict[str, A
     exponentials = {
         name: jnp.exp(getattr(final, name)) for name in ("min_gc_ratio", "min_gbar_ratio", "near_monotone")
     }
-    plain = ("increases", "last_increase", "s", "risk_s", "log_gc_s", "min_norm_ratio", "min_lower", "min_middle")
+    plain = ("increases", "last_increase", "calm", "worst_step", "worst_calm_step", "s", "risk_s", "log_gc_s", "min_norm_ratio", "min_lower", "min_middle")
     plain += ("min_upper", "rate_min", "rate_max")
     extremes = {name: getattr(final, name) for name in plain}
     sums = {"risk_sum": sums[0], "slope_sum": sums[1]}
@@ -199,11 +213,15 @@ def stable_phase(key: Array, setting: Training | RandomInstances) -> dict[str, A
 # --- one step ---------------------------------------------------------------------------------------------------------
 
 
+WALK = 16
+"""Random states are at most WALK - 1 steps from an initialisation."""
+
+
 @setting
 class OneStep:
     """One step of gradient descent from a random state, with the largest stepsize that is said not to raise the risk.
 
-    The state is W_j of a random instance, j uniform in 0..15. The stepsize is ceiling/L(W_j).
+    The state is W_j of a random instance, j uniform in 0..WALK - 1. The stepsize is ceiling/L(W_j).
     instances: where data, predictor, initialisation and the stepsize of the first j steps come from.
     ceilings: bound on eta L, one for each of the instances' leaks, shape (L,).
     """
@@ -274,23 +292,30 @@ def one_step(key: Array, setting: OneStep | TwoPointStep) -> dict[str, Array]:
         }
     draw_key, steps_key = jax.random.split(key)
     instance = setting.instances.draw(draw_key)
-    step_at = lambda state, eta: step(state, instance.predictor, instance.problem, eta)  # noqa: E731
-    # A fixed number of steps, most of them idle for small j: a trip count that differs between samples would not batch.
-    j = jax.random.randint(steps_key, (), 0, 16)
-    walk = lambda i, state: step_at(state, jnp.where(i < j, instance.eta, 0.0))[0]  # noqa: E731
-    state = jax.lax.fori_loop(0, 16, walk, init(instance.weights))
-    leak = jnp.asarray(instance.predictor.leak)
+    leak = jnp.asarray(instance.predictor.leak if isinstance(instance.predictor, TwoLayer) else 0.0)
     ceiling = jnp.asarray(setting.ceilings)[jnp.argmin(jnp.abs(jnp.asarray(setting.instances.leaks) - leak))]
-    _, now = step_at(state, 0.0)
-    eta = ceiling / now.risk
-    moved, _ = step_at(state, eta)
-    _, then = step_at(moved, 0.0)
+    j = jax.random.randint(steps_key, (), 0, WALK)
+
+    # One loop, so that the program holds one copy of the step: up to WALK - 1 steps to the state, one idle to look at it,
+    # the step itself, and one idle to look at what it did.
+    def advance(i, carry):
+        state, seen = carry
+        eta = jnp.where(i < j, instance.eta, jnp.where(i == WALK, ceiling / seen[0].risk, 0.0))
+        state, now = step(state, instance.predictor, instance.problem, eta)
+        return state, (now, seen[0])
+
+    state = init(instance.weights)
+    blank = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+        jax.eval_shape(step, state, instance.predictor, instance.problem, instance.eta)[1],
+    )
+    _, (then, now) = jax.lax.fori_loop(0, WALK + 2, advance, (state, (blank, blank)))
     return {
         "risk": now.risk,
         "next_risk": then.risk,
         "slope": now.slope,
         "grad_norm2": now.grad_norm2,
-        "eta": eta,
+        "eta": ceiling / now.risk,
         "width": jnp.asarray(instance.predictor.width) * 1.0,
         "leak": leak,
     }

@@ -92,8 +92,8 @@ def trajectory(
 ) -> dict[str, np.ndarray]:
     """Gradient descent from W0, recorded at t = 0..steps; arguments as in `one_step`.
 
-    Returns the fields of `Diagnostics`, each of shape (steps + 1,), and `weights`, W_steps of shape (m, d). Cost is some 60
-    microseconds a step for small networks, 1 ms with GELU.
+    Returns the fields of `Diagnostics`, each of shape (steps + 1,), and `weights`, W_steps of shape (m, d).
+    Cost is some 60 microseconds a step for small networks, 1 ms with GELU.
     """
     require(steps >= 0, f"number of steps must not be negative, got {steps}")
     require(bool(eta > 0), f"step size eta must be positive, got {eta}")

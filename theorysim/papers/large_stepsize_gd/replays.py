@@ -68,7 +68,12 @@ def stable_phase(setting: Training | RandomInstances, key: Any) -> dict[str, np.
     under = np.flatnonzero(risk <= threshold)
     s = int(under[0]) if len(under) else -1
     rises = np.flatnonzero(risk[1:] > risk[:-1]) + 1
+    ratio = np.where(eta * lam**2 * risk[1:] >= measurements.SETTLED, risk[1:] / risk[:-1], 0)
+    calm = np.flatnonzero(eta * risk <= min(1 / lam**2, 1 / ((np.exp(Extended(1)) - 2) * lam**2 + beta / 2)))
     results = described | {
+        "calm": np.asarray(len(calm) > 0),
+        "worst_step": np.max(ratio, initial=Extended(0)),
+        "worst_calm_step": np.max(ratio[calm[0] :] if len(calm) else ratio[:0], initial=Extended(0)),
         "risk_sum": np.concatenate([[0], np.cumsum(risk)])[times],
         "slope_sum": np.concatenate([[0], np.cumsum(path["slope"])])[times],
         "increases": np.asarray(len(rises)),

@@ -11,10 +11,10 @@ Linear predictors are m = 1, a = 1, phi(z) = z. L_t is the risk before step t. E
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit, ndtr
@@ -24,8 +24,8 @@ from theorysim.errors import InputError, require
 Real = float | int | np.floating | np.integer | Shaped[np.ndarray, "..."]
 """A number or an array of any shape; arguments broadcast against each other."""
 
-Value = float | Float[np.ndarray, "..."]
-"""What a broadcasting formula returns: float64, a scalar for scalars."""
+Value: TypeAlias = Any
+"""What a broadcasting formula returns, typed as NumPy types its own ufuncs: float64, a scalar for scalars."""
 
 ACTIVATIONS = ("softplus", "gelu", "silu", "huberised-relu", "linear")
 
@@ -96,14 +96,15 @@ def activation_constants(activation: str, leak: Real = 0.0, h: float = 1.0) -> A
 
 def logistic_loss(F: Real) -> Value:
     """ell(F) = log(1 + e^{-F}), accurate in both tails."""
-    return np.logaddexp(0.0, -np.asarray(F, dtype=np.float64))
+    with np.errstate(invalid="ignore"):  # NaN stays NaN
+        return np.logaddexp(0.0, -np.asarray(F, dtype=np.float64))
 
 
 def log_logistic_loss(F: Real) -> Value:
     """log ell(F); finite where ell itself underflows (F > 745): there ell = e^{-F} (1 - e^{-F}/2 + ...)."""
     F = np.asarray(F, dtype=np.float64)
     tail = F > 36  # e^{-F} is below the rounding of 1 from here on
-    return np.where(tail, -F, np.log(np.logaddexp(0.0, -np.where(tail, 0.0, F))))[()]
+    return np.where(tail, -F, np.log(logistic_loss(np.where(tail, 0.0, F))))[()]
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -295,14 +296,15 @@ def transition_time_bound(
     Some k < t has G_k <= thr/1.036, so n G_k <= .0653 and L_k <= 1.036 G_k <= thr (`SLOPE_TO_RISK`). At fixed c1 the
     bound on G falls in t, hence so does its minimum over c1, and bisection (in log t) is safe.
     """
-    level, steps, margin, size, overlap, *fields = _transition(eta, n, gamma, norm2, alignment, constants)
+    shape, level, steps, margin, size, overlap, *fields = _transition(eta, n, gamma, norm2, alignment, constants)
     k = ActivationConstants(*fields)
 
     def excess(log_t: np.ndarray) -> np.ndarray:  # one t per instance: no product of instances with times
         return _optimised(np.exp(log_t), steps, margin, size, overlap, k, slope=True) - level
 
     excluded = (fields[2] <= 0) | (margin <= 0)
-    return _no_bound(excluded, np.exp(_first_crossing(excess, np.full(level.shape, -20.0), ~excluded)))
+    tau = np.where(excluded, np.inf, np.exp(_first_crossing(excess, np.full(level.shape, -20.0), ~excluded)))
+    return tau.reshape(shape)[()]
 
 
 def transition_time_bound_closed(eta: Real, n: Real, gamma: Real, norm2: Real, constants: ActivationConstants) -> Value:
@@ -313,7 +315,7 @@ def transition_time_bound_closed(eta: Real, n: Real, gamma: Real, norm2: Real, c
     The closed form rises at most up to gamma^2 eta t = e and falls from there on, so it crosses a level under its value
     at gamma^2 eta t = 1 once.
     """
-    level, steps, margin, size, _, kappa, _, slope, lam = _transition(eta, n, gamma, norm2, 0.0, constants)
+    shape, level, steps, margin, size, _, kappa, _, slope, lam = _transition(eta, n, gamma, norm2, 0.0, constants)
     excluded = (slope <= 0) | (margin <= 0)
     alpha, margin = np.where(excluded, 1.0, slope), np.where(excluded, 1.0, margin)
     rest = 2 * kappa / alpha + lam * steps + np.sqrt(2.0) + 2 * margin * np.sqrt(size)
@@ -322,7 +324,8 @@ def transition_time_bound_closed(eta: Real, n: Real, gamma: Real, norm2: Real, c
         return (2 * log_x / alpha + rest) / (alpha * np.exp(log_x)) - level
 
     log_x = _first_crossing(excess, np.zeros(level.shape), ~excluded)
-    return _no_bound(excluded, np.exp(log_x) / (margin**2 * steps))
+    tau = np.where(excluded, np.inf, np.exp(log_x) / (margin**2 * steps))
+    return tau.reshape(shape)[()]
 
 
 def transition_time_paper_linear(eta: Real, n: Real, gamma: Real) -> Value:
@@ -429,36 +432,50 @@ def near_monotone_factor(risk_r: Real, n: Real, eta: Real, constants: Activation
     return np.where(risk == 0, 1.0, factor)[()]
 
 
-def risk_lower_bound(elapsed: Real, risk_s: Real, eta: Real, constants: ActivationConstants) -> Value:
-    """1/(1/L_s + (4/3) eta Lam^2 (t - s)), with `elapsed` = t - s and L_s under the stable threshold.
+def fastest_growth(constants: ActivationConstants) -> Value:
+    """(4/3) Lam^2: the most by which 1/L can grow per unit of eta t once the risk is under the stable threshold.
 
     ell is convex, so L' >= L (1 - x), x = eta Lam^2 L (1 + eta L beta/2), and 1/L' - 1/L <= eta Lam^2 (1 + eta L
     beta/2)/(1-x), largest (4/3) at beta = 0, eta L Lam^2 = 1/4.
     """
-    return _inverse_growth(elapsed, risk_s, 4 / 3 * _stepsize(eta) * np.square(constants.lam))
+    return (4 / 3 * np.square(np.asarray(constants.lam, dtype=np.float64)))[()]
 
 
-def risk_upper_bound(elapsed: Real, risk_s: Real, eta: Real, m: Real, gc_s: Real) -> Value:
-    """1/(1/L_s + .7 eta m gc_s^2 (t - s)), with gc_s the modified margin at s; no separability needed.
+def slowest_growth(m: Real, gc_s: Real) -> Value:
+    """.7 m gc_s^2: the least by which 1/L grows per unit of eta t from s on, gc_s the modified margin at s.
 
     ||grad L|| >= <-grad L, W>/||W|| >= G u/||W|| >= G gc, and one step gains eta m (1 - eta G ((e-2) Lam^2 + beta/2))
     G^2 gc^2. Under the threshold eta L ((e-2) Lam^2 + beta/2) <= 1/4 and L/G <= 1.0342, so the factor of L^2 is at
-    least (1 - .25/1.0342)/1.0342^2 = .709.
+    least (1 - .25/1.0342)/1.0342^2 = .709. No separability needed.
     """
-    rate = 0.7 * _stepsize(eta) * np.asarray(m, dtype=np.float64) * np.square(np.asarray(gc_s, dtype=np.float64))
-    return _inverse_growth(elapsed, risk_s, rate)
+    return (0.7 * np.asarray(m, dtype=np.float64) * np.square(np.asarray(gc_s, dtype=np.float64)))[()]
+
+
+def slowest_growth_separable(gamma: Real, constants: ActivationConstants) -> Value:
+    """.7 alpha^2 gamma^2: `slowest_growth` from ||grad L|| >= <-grad L, (a_j w*)_j>/sqrt(m) >= alpha gamma G/sqrt(m).
+
+    Zero where alpha <= 0 or gamma <= 0 (nothing is guaranteed).
+    """
+    gamma, alpha = np.asarray(gamma, dtype=np.float64), np.asarray(constants.alpha, dtype=np.float64)
+    return np.where((alpha > 0) & (gamma > 0), 0.7 * np.square(alpha * gamma), 0.0)[()]
+
+
+def risk_lower_bound(elapsed: Real, risk_s: Real, eta: Real, constants: ActivationConstants) -> Value:
+    """1/(1/L_s + (4/3) eta Lam^2 (t - s)), `elapsed` = t - s and L_s under the stable threshold; `fastest_growth`."""
+    return _inverse_growth(elapsed, risk_s, _stepsize(eta) * fastest_growth(constants))
+
+
+def risk_upper_bound(elapsed: Real, risk_s: Real, eta: Real, m: Real, gc_s: Real) -> Value:
+    """1/(1/L_s + .7 eta m gc_s^2 (t - s)); `slowest_growth`."""
+    return _inverse_growth(elapsed, risk_s, _stepsize(eta) * slowest_growth(m, gc_s))
 
 
 def risk_upper_bound_separable(
     elapsed: Real, risk_s: Real, eta: Real, gamma: Real, constants: ActivationConstants
 ) -> Value:
-    """1/(1/L_s + .7 alpha^2 gamma^2 eta (t - s)): ||grad L|| >= <-grad L, (a_j w*)_j>/sqrt(m) >= alpha gamma G/sqrt(m).
-
-    Infinite where alpha <= 0 or gamma <= 0.
-    """
-    gamma, alpha = np.asarray(gamma, dtype=np.float64), np.asarray(constants.alpha)
-    bound = _inverse_growth(elapsed, risk_s, 0.7 * np.square(alpha * gamma) * _stepsize(eta))
-    return _no_bound((alpha <= 0) | (gamma <= 0), bound)
+    """1/(1/L_s + .7 alpha^2 gamma^2 eta (t - s)), infinite unless alpha, gamma > 0; `slowest_growth_separable`."""
+    rate = slowest_growth_separable(gamma, constants)
+    return _no_bound(rate == 0, _inverse_growth(elapsed, risk_s, _stepsize(eta) * rate))
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -474,7 +491,9 @@ def xor_constant(counts: Shaped[np.ndarray, "*batch 4"], leak: Real, m: Real) ->
 
     eta t m gbar^2 L -> 1 (dL/dt = -eta m gbar^2 L^2). If groups have total lengths R1, R2, the two margins of a class
     are (R1 - c R2)/m and (R2 - c R1)/m: both constraints of the max-margin problem bind, R1 = R2 = R, F = (1 - c) R/m
-    at ||W||^2 = R^2 S.
+    at ||W||^2 = R^2 S. The direction is stationary for all counts: the two multipliers of a class have the ratio
+    (r + c)/(1 + c r), r the ratio of its group sizes, which lies in (c, 1/c), so that slopes within [c, 1] at the kink
+    keep the neurons of the other class on their axis.
     """
     counts = np.asarray(counts, dtype=np.float64)
     require(counts.shape[-1:] == (4,), f"counts must have last axis 4 (p1, p2, q1, q2), got shape {counts.shape}")
@@ -602,14 +621,14 @@ class _Instances(NamedTuple):
     lam: np.ndarray
 
     @property
-    def scale(self) -> np.ndarray:
+    def scale(self) -> Value:
         """gamma^2 eta t."""
         return self.gamma**2 * self.eta * self.t
 
     @property
     def excluded(self) -> np.ndarray:
         """Where the closed forms say nothing."""
-        return (self.scale < 1) | (self.alpha <= 0) | (self.gamma <= 0)
+        return np.asarray((self.scale < 1) | (self.alpha <= 0) | (self.gamma <= 0))
 
 
 def _instances(t: Real, eta: Real, gamma: Real, norm2: Real, constants: ActivationConstants) -> _Instances:
@@ -621,11 +640,12 @@ def _instances(t: Real, eta: Real, gamma: Real, norm2: Real, constants: Activati
 
 def _transition(
     eta: Real, n: Real, gamma: Real, norm2: Real, alignment: Real, constants: ActivationConstants
-) -> tuple[np.ndarray, ...]:
-    """The level that the average of G must reach, then the instances and the four constants, all of one shape."""
+) -> tuple[Any, ...]:
+    """The shape of the instances, the level that the average of G must reach, and the instances and constants, flat."""
     level = np.asarray(stable_threshold(eta, n, constants)) / SLOPE_TO_RISK
     parts = (level, eta, gamma, norm2, alignment, *constants)
-    return tuple(np.broadcast_arrays(*(np.asarray(v, dtype=np.float64) for v in parts)))
+    arrays = np.broadcast_arrays(*(np.asarray(v, dtype=np.float64) for v in parts))
+    return arrays[0].shape, *(v.ravel() for v in arrays)
 
 
 def _first_crossing(excess: Callable[[np.ndarray], np.ndarray], lo: np.ndarray, possible: np.ndarray) -> np.ndarray:

@@ -89,8 +89,8 @@ def draws_of(case: Case) -> Draws:
     observed, predicted = observed[mask].astype(np.float64), predicted[mask].astype(np.float64)
     shape = observed.shape[1:]
     labels = [label_of(case.setting, index) for index in np.ndindex(*shape)]
-    seeds = observed.shape[0]
-    return Draws(observed.reshape(seeds, -1).T, predicted.reshape(seeds, -1).T, labels)
+    flat = (observed.shape[0], len(labels))
+    return Draws(observed.reshape(flat).T, predicted.reshape(flat).T, labels)
 
 
 def region_of(predicted: float, tolerance: float, absolute: bool) -> tuple[float, float]:
@@ -189,8 +189,8 @@ def _shared(case: Case) -> SizeSequence:
     observed, predicted = (v[mask][..., order].astype(np.float64) for v in (observed, predicted))
     middle = observed.shape[1:-1]
     labels = [label_of(case.setting, index) for index in np.ndindex(*middle)]
-    seeds = len(observed)
-    values, limits = (np.moveaxis(v.reshape(seeds, -1, len(sizes)), 0, 1) for v in (observed, predicted))
+    shape = (len(observed), len(labels), len(sizes))
+    values, limits = (np.moveaxis(v.reshape(shape), 0, 1) for v in (observed, predicted))
     return SizeSequence(labels, sizes[order], values, _constant(limits, label_of(case.setting)))
 
 

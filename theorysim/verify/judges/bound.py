@@ -37,7 +37,9 @@ class _Slack:
             self.slack = self.rhs - self.lhs
             size = np.abs(self.lhs) + np.abs(self.rhs)
         self.invalid = np.asarray(self.slack != self.slack)
-        self.rounding = np.where(np.isinf(size.astype(float)), 0.0, rounding * size)
+        # a few units in the last place at least, whatever was declared: float32 results are not good to 1e-12
+        unit = max(rounding, 8 * _epsilon(np.result_type(observed, predicted)))
+        self.rounding = np.where(np.isinf(size.astype(float)), 0.0, unit * size)
         self.violating = ~self.invalid & (self.slack < -self.rounding)
 
     @property
@@ -187,9 +189,13 @@ class Bound:
 def _replayed(sides: tuple[Any, Any], bound: Bound, first: np.dtype) -> _Slack:
     """The sample in the next precision, with a rounding bound smaller by as much as the precision is finer."""
     observed, predicted = (np.asarray(side) for side in sides)
-    dtype = np.result_type(observed, predicted)
-    finer = 2.0**-113 if dtype.kind == "O" else float(np.finfo(dtype).eps)
-    return _Slack(observed, predicted, bound.sense, bound.rounding * min(1.0, finer / float(np.finfo(first).eps)))
+    finer = _epsilon(np.result_type(observed, predicted)) / _epsilon(first)
+    return _Slack(observed, predicted, bound.sense, bound.rounding * min(1.0, finer))
+
+
+def _epsilon(dtype: np.dtype) -> float:
+    """Spacing of the numbers next to 1; objects (mpmath) are taken for quadruple precision, integers for float64."""
+    return 2.0**-112 if dtype.kind == "O" else float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
 
 
 @dataclass(frozen=True)

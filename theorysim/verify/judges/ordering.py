@@ -77,7 +77,8 @@ class Ordering:
         if se == 0:
             problem = "invalid data: no spread between seeds"
         wins = int(np.sum(difference > self.at_least))
-        sd = float(difference.std(ddof=1))
+        with np.errstate(invalid="ignore"):  # infinite differences have no sd
+            sd = float(difference.std(ddof=1))
         limits = clopper_pearson(wins, seeds, alpha)
         return Evidence(
             label,
@@ -92,7 +93,7 @@ class Ordering:
             seeds=seeds,
             problem=problem,
             gates={
-                "effect size (mean/sd)": float(difference.mean() / sd) if sd > 0 else math.nan,
+                "effect size (mean/sd)": float(difference.mean()) / sd if sd > 0 else math.nan,
                 "win rate": wins / seeds,
                 "win rate limits": (float(limits[0]), float(limits[1])),
                 "skewness": float(stats.skew(difference)) if sd > 0 else math.nan,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from theorysim.errors import require
 from theorysim.verify.claim import ALPHA, Case, Kind
@@ -37,6 +37,7 @@ from theorysim.verify.judges._evidence import (
 )
 from theorysim.verify.judges._functionals import Side, unusable
 from theorysim.verify.judges.limit import checked_orders, exact_orders, hull_evidence
+from theorysim.verify.primitive import t_quantile
 from theorysim.verify.verdict import Judgement
 
 CURVATURE = 1e-5
@@ -137,7 +138,7 @@ class Rate:
                 "curvature interval": limits,
                 "curvature p": curvature_p,
             }
-            models = [family[0] for family in families]
+            models = [family.members[0] for family in families]
             found = hull_evidence(label, float(predicted), region, result, models, seeds, self.tolerance, gates)
             if self.correction is None and curvature_p < CURVATURE:
                 found = invalid(label, "curvature without a declared correction", float(predicted), seeds)
@@ -184,6 +185,6 @@ def _curvature(x: np.ndarray, fit, alpha: float) -> tuple[float, tuple[float, fl
     """Coefficient of x^2 in log y, its interval and its two-sided p-value."""
     columns = np.stack([np.ones_like(x), x, x**2], 1)
     found = fit(linear_model("curvature", columns, np.ones_like(x), np.ones(len(x), bool), target=2))
-    half = float(stats.t.isf(alpha, found.df) * found.se)
+    half = float(t_quantile(alpha, found.df) * found.se)
     value = float(found.estimate)
-    return value, (value - half, value + half), float(2 * stats.t.sf(abs(value) / found.se, found.df))
+    return value, (value - half, value + half), float(2 * special.stdtr(found.df, -abs(value) / found.se))

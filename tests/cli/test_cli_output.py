@@ -126,18 +126,21 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert "usage: theorysim" in out and err == ""
 
 
-def test_table_on_a_terminal_keeps_every_word() -> None:
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_terminals_of_any_width_show_every_word(width: int) -> None:
     judgement = Judgement("verified", "limit", 0.5, 0.5, (0.4, 0.6))
     check = CheckVerdict("c", judgement, Judgement("refuted", "limit"), "nothing")
-    verdict = Verdict("paper.a-claim-with-a-long-name-of-many-words", "paper", "limit", "quick", 0, (check,), "[note]")
-    console = Console(force_terminal=True, width=80, record=True, file=io.StringIO(), color_system=None)
+    verdict = Verdict("paper.a-claim-of-many-words", "paper", "limit", "quick", 0, (check,), "[a note]")
+    console = Console(force_terminal=True, width=width, record=True, file=io.StringIO(), color_system=None)
     printer = Printer([verdict.claim], console)
     printer.add(verdict)
     printer.finish([verdict], 1)
     text = console.export_text()
-    assert "note paper.a-claim-with-a-long-name-of-many-words: [note]" in text
+    assert all(len(line) <= width for line in text.splitlines())
+    words = text.split()
+    for word in ["paper.a-claim-of-many-words", "limit", "0.5", "[0.4,", "0.6]", "verified", "refuted", "[a", "note]"]:
+        assert any(word in shown for shown in words), (word, text)
     assert "1 claim: 1 verified" in text
-    assert all(len(line) <= 80 for line in text.splitlines())
 
 
 def test_json_has_no_nan(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from tyro.conf import Positional
@@ -90,12 +90,13 @@ def _page(claim: Claim) -> Iterator[str]:
     if claim.announced:
         yield "  announced: the claim is refuted as stated, for the reason in its note; this counts as no failure"
     yield f"  error rate: at most {ALPHA:g} in either direction"
+    shown: list[tuple[str, Design]] = []
     for check in claim.checks:
         yield f"  check: {check.name}"
         yield f"    judge: {_describe(check.judge)}"
         yield f"    control: {' '.join(check.control.breaks.split())}"
         for preset, design in check.design.items():
-            yield from _design(preset, check, design)
+            yield from _design(preset, check, design, shown)
     for preset in claim.checks[0].design:
         yield f"  cost of {preset}: {_cost(claim, preset)}"
     yield ""
@@ -109,18 +110,53 @@ def _describe(judge: object) -> str:
     return f"{type(judge).__name__.lower()}({parameters})"
 
 
-def _design(preset: str, check: Check, design: Design) -> Iterator[str]:
-    from theorysim.sweep import describe
+def _design(preset: str, check: Check, design: Design, shown: list[tuple[str, Design]]) -> Iterator[str]:
+    """A design; its settings in full unless they are among those `shown` before, to which they are added."""
     from theorysim.verify.session import sizes
 
-    grown = ", ".join(f"{size:g}" for size in sizes(check, design))
-    yield f"    {preset}: {_count(len(design.settings), 'setting')} x {_count(design.seeds, 'seed')}" + (
-        f"; sizes {grown}" if grown else ""
-    )
-    for setting in design.settings[:SHOWN]:
-        yield f"      {describe(setting)}"
-    if len(design.settings) > SHOWN:
-        yield f"      ... and {len(design.settings) - SHOWN} more"
+    counts = f"{preset}: {_count(len(design.settings), 'setting')} x {_count(design.seeds, 'seed')}"
+    grown = ", ".join(f"{size:.6g}" for size in sizes(check, design))
+    yield f"    {counts}" + (f"; sizes {grown}" if grown else "")
+    known = next((title for title, other in shown if other.settings == design.settings), None)
+    if known is not None:
+        yield f"      the settings of {known}"
+        return
+    shown.append((f"{preset}, check {check.name}", design))
+    yield from (f"      {line}" for line in _settings(design.settings))
+
+
+def _settings(settings: Sequence[Any]) -> Iterator[str]:
+    """What all settings have in common in one line, then what differs, a line each."""
+    rows = [dict(_parameters(setting)) for setting in settings]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    common = [name for name in names if len({row.get(name) for row in rows}) == 1]
+    lasts = [name.rpartition(".")[2] for name in names]
+    short = {name: last if lasts.count(last) == 1 else name for name, last in zip(names, lasts, strict=True)}
+    if common:
+        yield ("all: " if len(rows) > 1 else "") + ", ".join(f"{short[name]}={rows[0][name]}" for name in common)
+    varying = [name for name in names if name not in common]
+    if not varying:
+        return
+    for row in rows[:SHOWN]:
+        yield ", ".join(f"{short[name]}={row[name]}" for name in varying if name in row)
+    if len(rows) > SHOWN:
+        yield f"... and {len(rows) - SHOWN} more"
+
+
+def _parameters(setting: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted names and texts of a setting's parameters, those of nested settings included."""
+    from theorysim.sweep import describe
+
+    if not dataclasses.is_dataclass(setting):
+        yield prefix.rstrip("."), describe(setting)
+        return
+    for field in dataclasses.fields(setting):
+        value = getattr(setting, field.name)
+        if dataclasses.is_dataclass(value):
+            yield prefix + field.name, type(value).__name__
+            yield from _parameters(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, describe(value)
 
 
 def _cost(claim: Claim, preset: str) -> str:

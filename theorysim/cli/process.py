@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import re
 import sys
@@ -120,6 +121,8 @@ def set_up() -> None:
     """
     import jax
 
+    for name in ("matplotlib", "fontTools"):  # that a font cache is built, or a font's date odd, is nobody's concern
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*persistent compilation cache.*")
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return

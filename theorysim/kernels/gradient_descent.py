@@ -175,7 +175,7 @@ def run(
     problem: Problem,
     eta: Scalar | float,
     *,
-    times: Int[Array, " K"],
+    times: Int[Array, " K"] | Int[np.ndarray, " K"],
     observe: Callable[[Diagnostics, Any], Any],
     reduction: Reduction = NOTHING,
 ) -> tuple[State, Any, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -54,7 +54,7 @@ def row(verdict: Verdict) -> tuple[str, ...]:
 
 
 class Printer:
-    """Prints verdicts: a coloured table at the end on a terminal, else a plain line of fixed width as each is reached.
+    """Prints verdicts: a table in colour at the end on a terminal, else a plain line of fixed width as each is reached.
 
     claims: ids of all claims to come, which fix the width of the plain table.
     """
@@ -77,7 +77,12 @@ class Printer:
     def finish(self, verdicts: Sequence[Verdict], claims: int) -> None:
         """Print what is left: the table on a terminal, notes, reasons and the summary line of `claims` claims."""
         if self.console.is_terminal and verdicts:
-            self.console.print(table(verdicts))
+            grid = table(verdicts)
+            unbounded = self.console.options.update(width=10_000)
+            if self.console.measure(grid, options=unbounded).maximum <= self.console.width:
+                self.console.print(grid)
+            else:
+                self.console.print(*blocks(verdicts), sep="\n")
         for line in (*notes(verdicts), *reasons(verdicts)):
             self._say(line)
         self._say(summary(verdicts, claims))
@@ -97,17 +102,30 @@ class Printer:
 
 
 def table(verdicts: Iterable[Verdict]) -> Table:
-    """The verdicts as a rich table."""
+    """The verdicts as a rich table, whose cells are never wrapped."""
     result = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in COLUMNS:
-        result.add_column(name, justify="right" if name in NUMERIC else "left", overflow="fold")
+        result.add_column(name, justify="right" if name in NUMERIC else "left", no_wrap=True)
     for verdict in verdicts:
         cells = [Text(cell) for cell in row(verdict)]
-        cells[COLUMNS.index("verdict")].stylize("yellow" if verdict.announced else STYLES[verdict.status])
+        cells[COLUMNS.index("verdict")].stylize(_style(verdict))
         if verdict.headline.toothless:
             cells[COLUMNS.index("control")].stylize("red")
         result.add_row(*cells)
     return result
+
+
+def blocks(verdicts: Iterable[Verdict]) -> Iterator[Text]:
+    """The same for terminals that are too narrow for the table: a line with the id, and one with the numbers."""
+    for verdict in verdicts:
+        claim, kind, predicted, estimate, status, control, seconds = row(verdict)
+        yield Text(claim, style="bold")
+        numbers = f"  {kind}; predicted {predicted}, measured {estimate}; control: {control}; {seconds} s"
+        yield Text.assemble("  ", (status, _style(verdict)), numbers)
+
+
+def _style(verdict: Verdict) -> str:
+    return "yellow" if outcome(verdict) == "refuted (announced)" else STYLES[verdict.status]
 
 
 def notes(verdicts: Iterable[Verdict]) -> list[str]:

@@ -34,7 +34,7 @@ class Case(NamedTuple):
 
     setting: the setting, for labels.
     observed: shape (seeds, ...).
-    predicted: broadcastable against `observed`.
+    predicted: broadcastable against `observed`; for a law, the law.
     size: what grows in limits, rates and thresholds: a number, or a vector along the last axis of `observed`.
     group: settings with equal `group` form one sequence in size; several groups are several settings of the claim.
     admissible: shape (seeds,), which samples satisfy the claim's assumptions; None for all. Others are no draws from the
@@ -45,7 +45,7 @@ class Case(NamedTuple):
 
     setting: Setting
     observed: np.ndarray
-    predicted: np.ndarray
+    predicted: Any
     size: float | np.ndarray | None = None
     group: object = None
     admissible: np.ndarray | None = None

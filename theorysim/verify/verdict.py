@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Status = Literal["verified", "refuted", "inconclusive"]
 ClaimStatus = Literal["verified", "refuted", "inconclusive", "toothless"]
@@ -46,7 +46,7 @@ class Judgement:
     reason: str = ""
     needed: int | None = None
     resolution: float | None = None
-    gates: dict[str, object] = field(default_factory=dict)
+    gates: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

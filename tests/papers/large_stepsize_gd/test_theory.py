@@ -304,10 +304,8 @@ def test_bounds_broadcast():
     table = theory.average_risk_bound(t, **i)
     assert table.shape == (6, 3)
     for s in range(6):
-        k = theory.ActivationConstants(*(float(f[s]) for f in i["constants"]))
-        row: Any = [float(i[name][s]) for name in ("eta", "gamma", "norm2", "alignment")]
-        np.testing.assert_allclose(theory.average_risk_bound(t, *row, k), table[s], rtol=1e-14)
-        assert np.ndim(theory.average_risk_bound(5.0, *row, k)) == 0
+        np.testing.assert_allclose(theory.average_risk_bound(t, *_instance(i, s)), table[s], rtol=1e-14)
+        assert np.ndim(theory.average_risk_bound(5.0, *_instance(i, s))) == 0
     np.testing.assert_allclose(theory.average_risk_bound(50.0, **i), table[:, 1], rtol=1e-14)
     closed = theory.average_risk_bound_closed(t, **without_alignment(i))
     assert closed.shape == (6, 3)

@@ -121,6 +121,7 @@ class Bound:
             status = "verified"
         seen = tally.violating - tally.cleared
         limit = float(clopper_pearson(seen, tally.draws, alpha)[1]) if tally.draws else 1.0
+        sound = tally.inputs > 0 and not (seen or tally.invalid)
         random = not (self.exhaustive or tally.certified)
         return Judgement(
             status,
@@ -130,7 +131,7 @@ class Bound:
             interval=(0.0, limit),
             region=(0.0, 0.0 if self.exhaustive else self.mass),
             # the chance of seeing no violation if their mass were as large as `mass`
-            p_verified=((1 - self.mass) ** tally.draws if seen == 0 else 1.0) if random else None,
+            p_verified=((1 - self.mass) ** tally.draws if sound else 1.0) if random else None,
             p_refuted=1.0 if random else None,
             certified=not random,
             samples=tally.draws,

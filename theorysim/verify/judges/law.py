@@ -20,7 +20,9 @@ from theorysim.verify.primitive import mean_test
 from theorysim.verify.verdict import Judgement
 
 
-def distance_p_values(distance: np.ndarray, draws: float, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+def distance_p_values(
+    distance: np.ndarray, draws: float | np.ndarray, tolerance: float
+) -> tuple[np.ndarray, np.ndarray]:
     """DKW p-values of 'sup distance of the laws > tolerance' and '<= tolerance' from the empirical one."""
     slack = tolerance - np.asarray(distance)
     bound = np.minimum(1.0, 2 * np.exp(-2 * draws * slack**2))
@@ -164,6 +166,7 @@ def _pooled(samples: list[tuple[str, np.ndarray, Any]]) -> list[tuple[str, np.nd
     if not pits:
         return []
     if len({pit.shape[1:] for pit in pits}) > 1:
+        # a common number of draws per instance, so that clusters weigh the same
         each = min(pit.shape[1] if pit.ndim == 2 else 1 for pit in pits)
         pits = [pit.reshape(len(pit), -1)[:, :each] for pit in pits]
     return [("pooled", np.concatenate(pits), stats.uniform())]
@@ -227,6 +230,7 @@ def _counts(case: Case) -> tuple[np.ndarray, np.ndarray, str]:
         predicted = predicted.item()
     if isinstance(predicted, Discrete):
         probabilities = predicted.probabilities
+        require(observed.ndim == 1, f"observed must hold one outcome per seed, got shape {observed.shape}")
         nearest = (
             np.abs(observed.reshape(-1)[:, None] - predicted.points).argmin(1) if observed.size else np.zeros(0, int)
         )

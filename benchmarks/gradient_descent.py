@@ -142,14 +142,21 @@ def main() -> None:
         f" numpy {np.__version__}; {arguments.threads} threads; float64"
     )
     with jax.enable_x64(True), threadpool_limits(arguments.threads):
-        for (n, d, m), count, full, ours, loops in (((4, 2, 20), 64, 100_000, 20_000, 1000), ((1000, 50, 100), 1, 1000, 400, 100)):
+        for (n, d, m), count, full, ours, loops in (
+            ((4, 2, 20), 64, 100_000, 20_000, 1000),
+            ((1000, 50, 100), 1, 1000, 400, 100),
+        ):
             X, y, signs, W = data(n, d, m)
             etas = np.geomspace(0.5, 128, count)
             ours, loops = max(1, round(ours * arguments.scale)), max(1, round(loops * arguments.scale))
             problem_data = (X, y, signs, W, etas)
             contestants = {
                 "theorysim": (with_theorysim(*problem_data, ours), ours, 1),
-                "PyTorch loop, autograd": (with_torch(*problem_data, loops, together=False, autograd=True), loops, count),
+                "PyTorch loop, autograd": (
+                    with_torch(*problem_data, loops, together=False, autograd=True),
+                    loops,
+                    count,
+                ),
                 "PyTorch loop, gradient by hand": (
                     with_torch(*problem_data, loops, together=False, autograd=False),
                     loops,

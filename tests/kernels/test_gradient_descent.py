@@ -107,9 +107,7 @@ def test_reduction_sees_every_iterate_once_and_records_see_what_came_before():
     _, (risks, before), (total, seen) = run(
         init(jnp.zeros((1, 3))), Linear(), data, 1.0, times=times, observe=lambda d, c: (d.risk, c[1]), reduction=count
     )
-    _, every, _ = run(
-        init(jnp.zeros((1, 3))), Linear(), data, 1.0, times=np.arange(21), observe=lambda d, _: d.risk
-    )
+    _, every, _ = run(init(jnp.zeros((1, 3))), Linear(), data, 1.0, times=np.arange(21), observe=lambda d, _: d.risk)
     assert int(seen) == 21
     np.testing.assert_array_equal(before, times)
     np.testing.assert_array_equal(risks, np.asarray(every)[times])

@@ -1,8 +1,8 @@
-"""Admissible instances for property tests: Hypothesis draws recipes, NumPy makes arrays of them, one program takes a batch.
+"""Admissible instances for property tests: Hypothesis draws recipes, NumPy makes arrays, one program takes a batch.
 
-A recipe is a few structural choices (geometry, margin, stepsize, initialisation, ...) and a seed for the rest, so that a
-failing batch shrinks to one small instance. Arrays are padded to one shape: a batch of any recipes runs in one compiled
-program an activation.
+A recipe is a few structural choices (geometry, margin, stepsize, initialisation, ...) and a seed for the rest, so that
+a failing batch shrinks to one small instance. Arrays are padded to one shape: a batch of any recipes runs in one
+compiled program an activation.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ XOR = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]]) / np.sqrt(2)
 class Recipe(NamedTuple):
     """What an instance is made of; `make` says how. Every choice shrinks towards the first, the plainest.
 
-    threshold: positive to start at L(W_0) = threshold * thr, by choice of the stepsize; then eta is ignored where possible.
+    threshold: positive to start at L(W_0) = threshold * thr by choice of the stepsize, where one exists; eta otherwise.
     """
 
     n: int
@@ -57,16 +57,16 @@ RECIPES = st.builds(
     d=st.integers(1, DIMENSION),
     m=st.integers(1, WIDTH),
     data=st.sampled_from(DATA),
-    gamma=st.sampled_from((1.0, 0.5, 0.2, 0.05, 0.01, 0.001)),
-    start=st.sampled_from(("aligned", "gaussian", "opposed")),
-    scale=st.sampled_from((0.0, 1.0, 5.0, 0.1, 30.0, 300.0)),
+    gamma=st.sampled_from((1.0, 0.5, 0.2, 0.1, 0.03, 0.001)),
+    start=st.sampled_from(("aligned", "gaussian", "aligned", "opposed")),
+    scale=st.sampled_from((0.0, 1.0, 5.0, 30.0, 100.0, 1000.0)),
     eta=st.sampled_from((1.0, 10.0, 0.1, 100.0, 0.01, 1000.0, 10_000.0)),
-    threshold=st.sampled_from((0.0, 0.999, 0.5, 0.01)),
+    threshold=st.sampled_from((0.0, 0.999, 0.9, 0.3)),
     leak=st.sampled_from((0.5, 0.3, 0.8, 0.13, 0.99, 0.0)),
     signs=st.sampled_from(("mixed", "plus", "minus")),
     seed=st.integers(0, 2**16),
 )
-"""Adversarial structure: margins down to .001, stepsizes up to 1e4, weights from zero to 300, near-collinear rows."""
+"""Adversarial structure: margins down to .001, stepsizes up to 1e4, weights from zero to 1000, near-collinear rows."""
 
 
 @st.composite
@@ -104,9 +104,9 @@ def make(activation: str, recipe: Recipe) -> Arrays:
     """The instance of a recipe.
 
     Separable data are x_i = y_i mu_i w* + r_i v_i, v_i orthogonal to w*, min mu_i = gamma: spread (everything random),
-    opposed (every mu_i = gamma, two points pulling against each other across w*), collinear (r_i <= 1e-6), duplicated (n
-    copies of one row), short (x_i = y_i gamma w*). Weights are scale a_j w* and a little noise (aligned), the opposite, or
-    Gaussian.
+    opposed (every mu_i = gamma, points pulling against each other across w*), collinear (r_i <= 1e-6), duplicated
+    (n copies of one row), short (x_i = y_i gamma w*). Weights are scale a_j w* and a little noise (aligned), the
+    opposite, or Gaussian.
     """
     n, d, m = recipe.n, recipe.d, recipe.m
     rng = np.random.default_rng(recipe.seed)
@@ -244,14 +244,15 @@ def stable_phase_again(activation: str, arrays: Arrays, results: dict[str, Any],
     return {name: np.asarray(value)[None] for name, value in again.items()}
 
 
-def try_all(name: str, strategy: st.SearchStrategy[Any], check: Callable[[Any], None], examples: int) -> None:
-    """Run `check`, which asserts, on `examples` batches."""
+def try_all(name: str, strategy: st.SearchStrategy[Any], check: Callable[[Any], None], rounds: int) -> None:
+    """Run `check`, which asserts, on ten batches a round."""
+    for number in range(rounds):
+        # Derandomised runs derive their seed from the text of the test, which is this one for all properties. After its
+        # tenth example Hypothesis turns to variations of earlier ones: a new round costs less than new inputs so.
+        @seed(zlib.crc32(f"{name}/{number}".encode()))
+        @settings(max_examples=10)
+        @given(batch=strategy)
+        def holds(batch: Any) -> None:
+            check(batch)
 
-    # Derandomised runs derive their seed from the text of the test, which is this one for all properties.
-    @seed(zlib.crc32(name.encode()))
-    @settings(max_examples=examples)
-    @given(batch=strategy)
-    def holds(batch: Any) -> None:
-        check(batch)
-
-    holds()
+        holds()

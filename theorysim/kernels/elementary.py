@@ -31,9 +31,16 @@ _ERFCX = (
 )  # fmt: skip
 
 
+# The public functions carry derivatives by hand and call the plain ones: nested rules would be traced again and again.
+
+
 @jax.custom_jvp
 def exp_minus(t: Float[Array, "..."]) -> Float[Array, "..."]:
     """e^{-t} for t >= 0; zero from t = 708 on, where the result would be subnormal (float64)."""
+    return _exp_minus(t)
+
+
+def _exp_minus(t: Float[Array, "..."]) -> Float[Array, "..."]:
     if t.dtype != jnp.float64:
         return jnp.exp(-t)
     # NaN passes through the polynomial: the clip keeps only the exponent bits finite.
@@ -57,6 +64,10 @@ def _exp_minus_jvp(primals, tangents):
 @jax.custom_jvp
 def log1p_unit(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """log(1 + x) for 0 <= x <= 1, as 2 artanh(x / (2 + x))."""
+    return _log1p_unit(x)
+
+
+def _log1p_unit(x: Float[Array, "..."]) -> Float[Array, "..."]:
     if x.dtype != jnp.float64:
         return jnp.log1p(x)
     s = x / (2 + x)
@@ -75,9 +86,9 @@ def _log1p_unit_jvp(primals, tangents):
 @jax.custom_jvp
 def softplus_sigmoid(z: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """(log(1 + e^z), 1/(1 + e^{-z})) from one exponential, without overflow."""
-    e = exp_minus(jnp.abs(z))
+    e = _exp_minus(jnp.abs(z))
     r = 1 / (1 + e)
-    return jnp.maximum(z, 0) + log1p_unit(e), jnp.where(z >= 0, r, e * r)
+    return jnp.maximum(z, 0) + _log1p_unit(e), jnp.where(z >= 0, r, e * r)
 
 
 @softplus_sigmoid.defjvp
@@ -95,7 +106,7 @@ def normal_cdf_density(z: Float[Array, "..."]) -> tuple[Float[Array, "..."], Flo
 
     Phi is accurate relative to itself in the lower tail, down to z = -37.
     """
-    density_ratio = exp_minus(0.5 * z * z)
+    density_ratio = _exp_minus(0.5 * z * z)
     density = 0.3989422804014327 * density_ratio
     if z.dtype != jnp.float64:
         return jax.scipy.special.ndtr(z), density

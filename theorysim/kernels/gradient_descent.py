@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +94,9 @@ class TwoLayer:
 class Linear:
     """f(w; x) = <x, w>, weights of shape (1, d): logistic regression."""
 
-    width: ClassVar[float] = 1.0
+    @property
+    def width(self) -> float:
+        return 1.0
 
     def forward(self, weights: Float[Array, "1 d"], X: Float[Array, "n d"]) -> tuple[Float[Array, " n"], Any]:
         # Elementwise, not a matrix product: problems are tiny and the call would cost more than the sum.
@@ -198,13 +200,16 @@ def run(
         # The gradient at a recorded time is computed twice, here and as the next interval's first step: records are few,
         # and every further copy of the step in the program costs compilation.
         state, accumulated, _ = carry
-        state, accumulated = lax.fori_loop(*bounds, advance, (state, accumulated))
+        start, stop = bounds
+        state, accumulated = lax.fori_loop(start, stop, advance, (state, accumulated))
         _, diagnostics = step(state, predictor, problem, eta)
         return (state, accumulated, diagnostics), observe(diagnostics, accumulated)
 
     times = jnp.asarray(times, state.step.dtype)
     starts = jnp.concatenate([state.step[None], times[:-1]])
-    unknown = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(step, state, predictor, problem, eta)[1])
+    unknown = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(step, state, predictor, problem, eta)[1]
+    )
     carry = (state, reduction.start, unknown)
     (state, accumulated, last), trace = lax.scan(interval, carry, (starts, times))
     return state, trace, reduction.update(accumulated, last)

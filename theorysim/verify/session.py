@@ -69,7 +69,9 @@ class Session:
             results = [{name: array[i] for name, array in arrays.items()} for i in range(len(design.settings))]
             self._measured[key] = (experiment, results)
         known, results = self._measured[key]
-        require(known.measure == experiment.measure, f"experiment id {experiment.id!r} names two different measurements")
+        require(
+            known.measure == experiment.measure, f"experiment id {experiment.id!r} names two different measurements"
+        )
         return results
 
     def cases(self, check: Check) -> list[Case]:

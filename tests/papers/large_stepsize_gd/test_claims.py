@@ -51,7 +51,9 @@ def test_a_planted_distortion_is_refuted(claim, check):
     assert SESSION.judge(planted(check)).status == "refuted"
 
 
-BOUNDS = [(c, k) for c, k in CHECKS if c.kind == "bound" and k.experiment.id.endswith(("stable-phase", "monotone-runs"))]
+BOUNDS = [
+    (c, k) for c, k in CHECKS if c.kind == "bound" and k.experiment.id.endswith(("stable-phase", "monotone-runs"))
+]
 
 
 @pytest.mark.parametrize(("claim", "check"), BOUNDS, ids=[f"{c.id}: {k.name}" for c, k in BOUNDS])

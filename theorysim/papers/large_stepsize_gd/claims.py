@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from theorysim.kernels.activations import ACTIVATIONS
 from theorysim.papers.large_stepsize_gd import measurements, replays, theory
 from theorysim.papers.large_stepsize_gd.data import certified_margin, parse_data
-from theorysim.papers.large_stepsize_gd.measurements import Activation, OneStep, TwoPointStep
+from theorysim.papers.large_stepsize_gd.measurements import Leak, OneStep, TwoPointStep
 from theorysim.papers.large_stepsize_gd.setting import (
+    ActivationName,
     Budget,
     Contest,
     LinearPredictor,
@@ -37,7 +37,8 @@ from theorysim.verify import Bound, Check, Claim, Control, Design, Identity, Lim
 from theorysim.verify.claim import Results
 
 PAPER = "large-stepsize-gd"
-NETWORKS = ("softplus", "gelu", "silu", "huberised-relu")
+ACTIVATIONS: tuple[ActivationName, ...] = get_args(ActivationName)
+NETWORKS: tuple[ActivationName, ...] = ("softplus", "gelu", "silu", "huberised-relu")
 LEAKS = np.array([0.3, 0.5, 0.8])
 
 
@@ -57,7 +58,9 @@ def _elements(setting: Any) -> float:
 STABLE = Experiment(f"{PAPER}/stable-phase", measurements.stable_phase, operations=_elements)
 RECORDS = Experiment(f"{PAPER}/records", measurements.records, operations=_elements)
 ONE_STEP = Experiment(f"{PAPER}/one-step", measurements.one_step)
-EXTREMES = Experiment(f"{PAPER}/activation-extremes", measurements.activation_extremes, operations=lambda _: 4e6 * 300.0)
+EXTREMES = Experiment(
+    f"{PAPER}/activation-extremes", measurements.activation_extremes, operations=lambda _: 4e6 * 300.0
+)
 HOMOGENEITY = Experiment(f"{PAPER}/near-homogeneity", measurements.near_homogeneity)
 LOCATION = Experiment(f"{PAPER}/descent-location", measurements.descent_location)
 BUDGET = Experiment(f"{PAPER}/budget", measurements.budget, operations=lambda s: _elements(s.training))
@@ -74,13 +77,15 @@ def constants(setting: Any, leak: Any) -> theory.ActivationConstants:
     return theory.activation_constants(name, leak)
 
 
-def modified_margin(activation: str, leak: float, sign: float = 1.0) -> ModifiedMargin:
+def modified_margin(activation: ActivationName, leak: float, sign: float = 1.0) -> ModifiedMargin:
     """The constants of the modified margin for a leaky activation."""
     k = theory.activation_constants(activation, leak)
     return ModifiedMargin(float(k.kappa), float(k.beta), float(k.lam), sign)
 
 
-def random_instances(activation: str, times: tuple[int, ...], rows: int, width: int, leaks=LEAKS) -> RandomInstances:
+def random_instances(
+    activation: ActivationName, times: tuple[int, ...], rows: int, width: int, leaks=LEAKS
+) -> RandomInstances:
     """The distribution of random instances, with the theory's constants for the modified margin."""
     k = theory.activation_constants(activation, leaks)
     full = lambda value: np.broadcast_to(np.asarray(value, float), leaks.shape).copy()  # noqa: E731
@@ -115,15 +120,15 @@ def reached(setting: Any, results: Results) -> np.ndarray:
 
 
 # Random instances, shared by the bounds on trajectories. The paper preset is the sheet-size property sweep.
-HORIZONS = {"quick": 1500, "standard": 20_000, "paper": 100_000}
+HORIZONS = {"quick": 1000, "standard": 20_000, "paper": 100_000}
 RANDOM = every(
     lambda preset: tuple(
         random_instances(name, certificate_times(HORIZONS[preset]), *((5, 2) if preset == "quick" else (16, 8)))
         for name in ACTIVATIONS
     ),
-    quick=2600,
+    quick=2400,
     standard=2400,
-    paper=2600,
+    paper=2400,
 )
 INSTANCE = ("samples", "width", "gamma", "eta", "leak", "norm2", "alignment")
 
@@ -135,40 +140,52 @@ def two_point(eta: float, times: tuple[int, ...], gamma: float = 0.1) -> Trainin
 
 def linear_control(data: Any, eta: float, **changes: Any) -> dict[str, Design]:
     """One deterministic run of a linear predictor from the origin; equal record times let all such runs share programs."""
-    return every((Training(data, LinearPredictor(), eta, certificate_times(10_000), **changes),), quick=1, standard=1, paper=1)
+    return every(
+        (Training(data, LinearPredictor(), eta, certificate_times(4000), **changes),), quick=1, standard=1, paper=1
+    )
 
 
 # --- activation constants ---------------------------------------------------------------------------------------------
 
 
-def _constant_vector(setting: Activation, inputs: Results) -> Float[np.ndarray, " 4"]:
-    k = theory.activation_constants(setting.activation, setting.leak)
-    return np.array([k.kappa, k.beta, k.alpha, k.lam], float)
+def _constant_vectors(setting: Leak, inputs: Results) -> Float[np.ndarray, "5 4"]:
+    """kappa, beta, alpha, Lam of each activation."""
+    rows = [theory.activation_constants(name, setting.leak) for name in ACTIVATIONS]
+    return np.array([[k.kappa, k.beta, k.alpha, k.lam] for k in rows], float)
 
 
-def _halved_kappa(setting: Activation, inputs: Results) -> Float[np.ndarray, " 4"]:
-    return _constant_vector(setting, inputs) * [0.5, 1, 1, 1]
+def _halved_kappa(setting: Leak, inputs: Results) -> Float[np.ndarray, "5 4"]:
+    return _constant_vectors(setting, inputs) * [0.5, 1, 1, 1]
 
 
-def _extremes_floor(setting: Activation, results: Results) -> Float[np.ndarray, "S 4"]:
+def _extremes_floor(setting: Leak, results: Results) -> Float[np.ndarray, "S 5 4"]:
     """64 x 2^-29 of what float32 changes at equal inputs: what rounding can do to the float64 value."""
     return 64 * 2.0**-29 * np.abs(results["single"] - results["double"])
 
 
-def _assumption_sides(setting: RandomInstances, results: Results) -> Float[np.ndarray, "S 3"]:
+def _assumption_sides(setting: RandomInstances, results: Results) -> Float[np.ndarray, "S 3 5"]:
     # |f| on both sides of the second: its rounding is relative to the terms, not to a difference that may vanish.
-    return np.stack([results["gradient"], results["defect"] + results["size"], results["change"]], axis=-1)
+    return np.stack([results["gradient"], results["defect"] + results["size"], results["change"]], axis=1)
 
 
-def _assumption_bounds(setting: RandomInstances, inputs: Results) -> Float[np.ndarray, "S 3"]:
-    k, m = constants(setting, inputs["leak"]), inputs["width"]
-    lipschitz = np.asarray(k.lam) * inputs["norm"] / np.sqrt(m)
-    return np.stack(np.broadcast_arrays(lipschitz, k.kappa + inputs["size"], np.asarray(k.beta) / m * inputs["distance"]), axis=-1)
+def _assumption_bounds(lipschitz: float | None = None) -> Callable[[Any, Results], Float[np.ndarray, "S 3 5"]]:
+    """Lam ||x||/sqrt(m), kappa (+ |f|) and (beta/m) ||W - W'||; with `lipschitz` in place of Lam where given."""
 
+    def predict(setting: RandomInstances, inputs: Results) -> Float[np.ndarray, "S 3 5"]:
+        m, leak = inputs["width"], inputs["leak"]
+        k = [theory.activation_constants(name, leak) for name in ACTIVATIONS]
+        stack = lambda values: np.stack(np.broadcast_arrays(*values, leak)[:-1], axis=-1)
+        lam = stack([c.lam if lipschitz is None else lipschitz for c in k])
+        return np.stack(
+            [
+                lam * (inputs["norm"] / np.sqrt(m))[:, None],
+                stack([c.kappa for c in k]) + inputs["size"],
+                stack([c.beta for c in k]) * (inputs["distance"] / m)[:, None],
+            ],
+            axis=1,
+        )
 
-def _assumption_bounds_unit_slope(setting: RandomInstances, inputs: Results) -> Float[np.ndarray, "S 3"]:
-    bounds = _assumption_bounds(setting, inputs)
-    return np.stack([inputs["norm"] / np.sqrt(inputs["width"]), bounds[:, 1], bounds[:, 2]], axis=-1)
+    return predict
 
 
 ACTIVATION_CONSTANTS = Claim(
@@ -184,8 +201,7 @@ ACTIVATION_CONSTANTS = Claim(
             experiment=EXTREMES,
             design=every(
                 lambda preset: tuple(
-                    Activation(name, leak)
-                    for name in ACTIVATIONS
+                    Leak(leak)
                     for leak in ((0.0, 0.1, 0.3, 0.5, 0.8) if preset == "quick" else np.arange(0, 1, 0.05).tolist())
                 ),
                 quick=1,
@@ -193,7 +209,7 @@ ACTIVATION_CONSTANTS = Claim(
                 paper=1,
             ),
             observable=lambda setting, results: results["extremes"],
-            predict=_constant_vector,
+            predict=_constant_vectors,
             judge=Identity(tolerance=1e-9, at_least=100, scale=1.0),
             control=Control("kappa halved: log(2)/2 for softplus", predict=_halved_kappa),
             floor=_extremes_floor,
@@ -202,16 +218,16 @@ ACTIVATION_CONSTANTS = Claim(
             name="near-homogeneity",
             experiment=HOMOGENEITY,
             design=every(
-                tuple(random_instances(name, (0, 1), 1, 8, leaks=np.array([0.0, 0.3, 0.8])) for name in ACTIVATIONS),
-                quick=1800,
-                standard=18_000,
-                paper=200_000,
+                (random_instances("softplus", (0, 1), 1, 8, leaks=np.array([0.0, 0.3, 0.8])),),
+                quick=9000,
+                standard=90_000,
+                paper=1_000_000,
             ),
             observable=_assumption_sides,
-            predict=_assumption_bounds,
+            predict=_assumption_bounds(),
             inputs=("leak", "width", "norm", "distance", "size"),
             judge=Bound(mass=1e-3, rounding=1e-12),
-            control=Control("Lam = 1 also where sup phi' exceeds 1", predict=_assumption_bounds_unit_slope),
+            control=Control("Lam = 1 also where sup phi' exceeds 1", predict=_assumption_bounds(lipschitz=1.0)),
         ),
     ),
 )
@@ -324,8 +340,9 @@ def transition_checks(design: dict[str, Design], exhaustive: bool = False) -> tu
             judge=judge,
             control=Control(
                 "the path's length halved: r + sqrt(2 eta t ell)/2 in place of 2 r + sqrt(2 eta t ell), and 2 gamma",
-                predict=lambda setting, inputs: 0.5
-                * _average_bound(theory.average_slope_bound, double_margin=True)(setting, inputs),
+                predict=lambda setting, inputs: (
+                    0.5 * _average_bound(theory.average_slope_bound, double_margin=True)(setting, inputs)
+                ),
                 design=ONE_SAMPLE_SLOW,
             ),
             replay=replays.stable_phase,
@@ -388,8 +405,10 @@ def _one_step_settings(preset: str) -> tuple[OneStep, ...]:
 
 
 def _linear_steps(preset: str) -> tuple[OneStep, ...]:
-    instances = random_instances("linear", (0, 1), 16, 8, np.array([0.0]))
-    return (OneStep(instances, np.array([theory.linear_descent_constant()])),)
+    instances = random_instances(
+        "linear", (0, 1), 16, 8, np.array([0.0, 0.3, 0.8])
+    )  # any leak of the identity is itself
+    return (OneStep(instances, np.full(3, theory.linear_descent_constant())),)
 
 
 def _descended(curvature: float = 1.0) -> Callable[[Any, Results], np.ndarray]:
@@ -435,7 +454,7 @@ STABLE_MONOTONE = Claim(
         Check(
             name="descent",
             experiment=ONE_STEP,
-            design=every(_one_step_settings, quick=4000, standard=40_000, paper=400_000),
+            design=every(_one_step_settings, quick=10_240, standard=102_400, paper=1_024_000),
             observable=lambda setting, results: results["next_risk"],
             predict=_descended(),
             inputs=STEP_INPUTS,
@@ -446,7 +465,7 @@ STABLE_MONOTONE = Claim(
         Check(
             name="linear constant",
             experiment=ONE_STEP,
-            design=every(_linear_steps, quick=20_000, standard=200_000, paper=2_000_000),
+            design=every(_linear_steps, quick=10_240, standard=102_400, paper=1_024_000),
             observable=lambda setting, results: results["next_risk"],
             predict=lambda setting, inputs: inputs["risk"],
             inputs=("risk",),
@@ -572,9 +591,7 @@ TWO_POINT_TEN = linear_control(TwoPoint(0.1), 10.0)
 
 def sandwich_checks(design: dict[str, Design], exhaustive: bool = False, separable: bool = True) -> tuple[Check, ...]:
     """Both sides of the risk sandwich over the given design, as bounds on the growth of 1/L."""
-    at_least, at_most = (
-        Bound(mass=1e-3, sense=sense, rounding=1e-11, exhaustive=exhaustive) for sense in (">=", "<=")
-    )
+    at_least, at_most = (Bound(mass=1e-3, sense=sense, rounding=1e-11, exhaustive=exhaustive) for sense in (">=", "<="))
     slowest = Check(
         name="lower bound on the risk",
         experiment=STABLE,
@@ -642,24 +659,30 @@ def _horizons(setting: Training) -> Int[np.ndarray, " K"]:
     return np.asarray(setting.times[1:])
 
 
+def _network(setting: Training) -> Network:
+    assert isinstance(setting.predictor, Network)
+    return setting.predictor
+
+
 def allocation(setting: Training, inputs: Results) -> Int[np.ndarray, "S 4"]:
     """Neurons of sign + that end nearest (1,1) and -(1,1), and of sign - nearest (1,-1) and -(1,-1)."""
-    final = inputs["weights"][:, -1]
-    plus, minus = final[:, : setting.predictor.plus].sum(-1), -np.diff(final[:, setting.predictor.plus :], axis=-1)[..., 0]
-    return np.stack([(side > 0).sum(1) if up else (side <= 0).sum(1) for side in (plus, minus) for up in (True, False)], 1)
+    final, plus = inputs["weights"][:, -1], _network(setting).plus
+    along, across = final[:, :plus].sum(-1), final[:, plus:, 0] - final[:, plus:, 1]
+    return np.stack([(side > 0).sum(1) if up else (side <= 0).sum(1) for side in (along, across) for up in (1, 0)], 1)
 
 
 def _xor_constant(setting: Training, inputs: Results) -> Float[np.ndarray, "S 1"]:
-    return theory.xor_constant(allocation(setting, inputs), setting.predictor.leak, setting.predictor.width)[:, None]
+    network = _network(setting)
+    return theory.xor_constant(allocation(setting, inputs), network.leak, network.width)[:, None]
 
 
 def _xor_constant_balanced(setting: Training, inputs: Results) -> float:
-    equal = np.full(4, setting.predictor.width / 4)
-    return float(theory.xor_constant(equal, setting.predictor.leak, setting.predictor.width))
+    network = _network(setting)
+    return float(theory.xor_constant(np.full(4, network.width / 4), network.leak, network.width))
 
 
 def _one_sample_constant(setting: Training, inputs: Results) -> float:
-    network = setting.predictor
+    network = _network(setting)
     return float(1 / theory.one_sample_margin2(network.plus, network.minus, network.leak))
 
 
@@ -723,9 +746,7 @@ RISK_CONSTANT = Claim(
             size=_horizons,
             group=lambda setting: setting.predictor,
             judge=Limit(tolerance=0.01, deterministic=True),
-            control=Control(
-                "neurons of sign - counted at full slope: Gam^2 = 1", predict=lambda setting, inputs: 1.0
-            ),
+            control=Control("neurons of sign - counted at full slope: Gam^2 = 1", predict=lambda setting, inputs: 1.0),
         ),
         Check(
             name="linear",
@@ -753,12 +774,14 @@ RISK_CONSTANT = Claim(
 
 def _margin_limits(setting: Training, results: Results) -> Float[np.ndarray, "S 2 K"]:
     """w_2(t) and (gamma - gbar_t) ||w_t|| = gamma ||w_t|| - min_i F_i, at the recorded times after 0."""
+    assert isinstance(setting.data, TwoPoint)
     gap = setting.data.gamma * results["norm"] - results["min_margin"]
     return np.stack([results["weights"][:, 1:, 0, 1], gap[:, 1:]], axis=1)
 
 
 def _margin_limit_constants(swap: bool = False) -> Callable[[Any, Results], np.ndarray]:
     def predict(setting: Training, inputs: Results) -> Float[np.ndarray, "2 1"]:
+        assert isinstance(setting.data, TwoPoint)
         p, q = setting.data.p, setting.data.q
         b, gap = theory.margin_limit_constants(p, q)
         return np.array([[b], [gap / q * p if swap else gap]])
@@ -869,7 +892,9 @@ SLOPE = Check(
     predict=lambda setting, inputs: -2.0,
     size=_budget,
     judge=Rate(tolerance=0.05, deterministic=True),
-    control=Control("eta = sqrt(T)/60 in place of gamma^2 T/120", design=_budgets(LinearPredictor(), lambda T: T**0.5 / 60)),
+    control=Control(
+        "eta = sqrt(T)/60 in place of gamma^2 T/120", design=_budgets(LinearPredictor(), lambda T: T**0.5 / 60)
+    ),
 )
 
 ACCELERATION = Claim(
@@ -927,10 +952,6 @@ def _monotone(setting: Any, results: Results) -> np.ndarray:
     return results["increases"] == 0
 
 
-def _largest_monotone(limit: Callable[[float], float]) -> Callable[[Any, Results], Float[np.ndarray, " S"]]:
-    return lambda setting, inputs: np.array([limit(float(gamma)) for gamma in inputs["gamma"]])
-
-
 MONOTONE = every(
     lambda preset: (RandomTwoPoint(0.1, 24.0, (0, {"quick": 2000}.get(preset, 20_000))),),
     quick=16_000,
@@ -966,13 +987,13 @@ MONOTONE_LOWER_BOUND = Claim(
             experiment=MONOTONE_RUNS,
             design=MONOTONE,
             observable=lambda setting, results: results["eta"],
-            predict=_largest_monotone(theory.largest_monotone_stepsize),
+            predict=lambda setting, inputs: theory.largest_monotone_stepsize(inputs["gamma"]),
             inputs=("gamma",),
             admissible=_monotone,
             judge=Bound(mass=1e-3, rounding=1e-12),
             control=Control(
                 "eta_1 at gamma -> 0 for every gamma",
-                predict=_largest_monotone(lambda gamma: theory.largest_monotone_stepsize(0.0)),
+                predict=lambda setting, inputs: theory.largest_monotone_stepsize(0.0),
             ),
         ),
         Check(
@@ -992,8 +1013,9 @@ MONOTONE_LOWER_BOUND = Claim(
                 standard=1,
                 paper=1,
             ),
-            observable=lambda setting, results: results["ratio"][:, setting.fast.times.index(round(setting.horizon))]
-            / setting.horizon,
+            observable=lambda setting, results: (
+                results["ratio"][:, setting.fast.times.index(round(setting.horizon))] / setting.horizon
+            ),
             predict=lambda setting, inputs: GAMMA**2 / 120 / FIXED,
             size=_budget,
             judge=Limit(tolerance=0.01, deterministic=True),
@@ -1006,6 +1028,7 @@ MONOTONE_LOWER_BOUND = Claim(
 
 
 # --- near-monotone only -----------------------------------------------------------------------------------------------
+
 
 def _falls(results: Results, name: str) -> np.ndarray:
     """1 where the quantity falls from one stable step to the next, by more than rounding, else 0."""

@@ -1,24 +1,26 @@
 """The figures of large-stepsize gradient descent: theory as lines, simulation as points.
 
-Figures 1 and 3 follow Figures 2 and 4 of the network paper (Cai, Wu, Mei, Lindsey, Bartlett, NeurIPS 2024); 4 to 6 show the
-linear predictor on the two-point data of Wu, Bartlett, Telgarsky, Yu (COLT 2024); the last one real data.
+Figures 1 and 3 follow Figures 2 and 4 of the network paper (Cai, Wu, Mei, Lindsey, Bartlett, NeurIPS 2024); 4 to 6 show
+the linear predictor on the two-point data of Wu, Bartlett, Telgarsky, Yu (COLT 2024); the last one shows real data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import matplotlib.figure
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from theorysim.papers.large_stepsize_gd import theory
 from theorysim.papers.large_stepsize_gd.claims import (
     BUDGET,
+    DATA_STEPSIZES,
     FIXED,
     GAMMA,
     PAIR,
@@ -27,6 +29,7 @@ from theorysim.papers.large_stepsize_gd.claims import (
     allocation,
     certificate_times,
     constants,
+    two_point,
 )
 from theorysim.papers.large_stepsize_gd.curves import Curve, curves, decade_times
 from theorysim.papers.large_stepsize_gd.data import certified_margin, parse_data
@@ -48,11 +51,13 @@ from theorysim.verify import Design
 from theorysim.verify.claim import Results
 from theorysim.verify.session import Session
 
-CURVES = Experiment(
-    f"{PAPER}/curves",
-    curves,
-    operations=lambda setting: STABLE.operations(setting.training),  # type: ignore[misc]
-)
+
+def _operations(setting: Curve) -> float:
+    assert STABLE.operations is not None
+    return STABLE.operations(setting.training)
+
+
+CURVES = Experiment(f"{PAPER}/curves", curves, operations=_operations)
 
 
 class Size(NamedTuple):
@@ -72,7 +77,7 @@ SIZES = {
 }
 """Runs from W_0 = 0 are deterministic and have one seed."""
 
-SMALL = {"lines.markersize": 2.5}
+SMALL: dict[Any, Any] = {"lines.markersize": 2.5}
 """Style of panels that hold many series."""
 
 THR = r"\mathrm{thr}"
@@ -93,22 +98,22 @@ def leak(training: Training) -> float:
     return training.predictor.leak if isinstance(training.predictor, Network) else 0.0
 
 
-def measure(session: Session, trainings: Sequence[Training], seeds: int = 1) -> list[Results]:
+def measure(session: Session, trainings: Sequence[Training], seeds: int = 1) -> Sequence[Results]:
     """The curves of each training, with its threshold; see `curves`."""
     return session.measure(CURVES, Design(tuple(Curve(t, threshold(t)) for t in trainings), seeds))
 
 
 def average_risk(training: Training, results: Results) -> tuple[np.ndarray, np.ndarray]:
     """Times t >= 1 and the average of the risk over k < t, shape (seeds, K)."""
-    t = np.asarray(training.times[1:])
+    t = np.asarray(training.times[1:], float)
     return t, results["risk_sum"][:, 1:] / t
 
 
 def average_risk_bound(training: Training, results: Results) -> tuple[np.ndarray, np.ndarray]:
     """Times t >= 1 and the optimised bound on the average risk, shape (seeds, K)."""
-    t = np.asarray(training.times[1:])
-    instance = (results[name] for name in ("eta", "gamma", "norm2", "alignment"))
-    return t, theory.average_risk_bound(t, *instance, constants(training, results["leak"]))
+    t = np.asarray(training.times[1:], float)
+    eta, gamma, norm2, alignment = (results[name] for name in ("eta", "gamma", "norm2", "alignment"))
+    return t, theory.average_risk_bound(t, eta, gamma, norm2, alignment, constants(training, results["leak"]))
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
@@ -124,7 +129,7 @@ def stepsize_label(eta: float) -> str:
     return rf"$\eta = {eta:g}$"
 
 
-def proxy(label: str, color: str = THEORY, marker: str = "", linestyle: str = "none", **options: Any) -> Line2D:
+def proxy(label: str, color: str = THEORY, marker: str = "", linestyle: Any = "none", **options: Any) -> Line2D:
     """An entry of a legend that several panels share."""
     return Line2D([], [], color=color, marker=marker, linestyle=linestyle, label=label, **options)
 
@@ -136,17 +141,19 @@ def stepsize_handles(stepsizes: Sequence[float], colors: Sequence[str]) -> list[
 
 def shared_legend(drawing: matplotlib.figure.Figure, handles: Sequence[Any], title: str, columns: int) -> None:
     """One legend for all panels, under them, with the sizes as its title."""
-    drawing.legend(handles=list(handles), title=title, title_fontsize=7, loc="outside lower center", ncols=columns)
+    place = "outside lower center"
+    legend = drawing.legend(handles=list(handles), title=title, title_fontsize=7, loc=place, ncols=columns)
+    legend.get_title().set_multialignment("center")
 
 
-def letters(axes: Sequence[Axes], titles: Sequence[str] = ()) -> None:
+def letters(axes: Iterable[Axes], titles: Iterable[str]) -> None:
     """(a), (b), ... above the panels, each with its title."""
-    for i, panel in enumerate(axes):
-        panel.set_title(f"({chr(97 + i)}) {titles[i] if titles else ''}".rstrip(), loc="left")
+    for letter, panel, title in zip("abcdefgh", axes, titles, strict=False):
+        panel.set_title(f"({letter}) {title}", loc="left")
 
 
 def switching_times(axes: Axes, results: Results, level: float, color: str) -> None:
-    """A star where the risk first falls to `level` = thr: the median s and the range over seeds, where all get there."""
+    """A star where the risk first falls to `level` = thr: median s and range over seeds, where all get there."""
     s = results["s"]
     if (s >= 0).all():
         middle = np.median(s)
@@ -176,7 +183,7 @@ def xor(session: Session) -> matplotlib.figure.Figure:
     runs = [Training(Xor(), XOR_NETWORK, eta, times, scale=1.0) for eta in XOR_STEPSIZES]
     drawing, axes = canvas(1, 3, width=TEXT, height=2.9)
     risk_axes, scaled_axes, margin_axes = axes[0]
-    t, m = np.asarray(times[1:]), XOR_NETWORK.width
+    t, m = np.asarray(times[1:], float), XOR_NETWORK.width
     colors = size_colors(len(runs))
     counts, rises = set(), []
     for training, color, results in zip(runs, colors, measure(session, runs, size.seeds), strict=True):
@@ -214,7 +221,7 @@ def xor(session: Session) -> matplotlib.figure.Figure:
     )
     letters(axes[0], ("risk", "scaled risk / limit", r"margin $\Gamma = \sqrt{m}\,\bar\gamma$ / limit"))
     handles = stepsize_handles(XOR_STEPSIZES, colors)
-    handles += [proxy(r"theory: $m S/((1-c)^2\, \eta\, t)$, limits", linestyle="-"), STAR]
+    handles += [proxy(r"limits; $L \sim m S/((1-c)^2\, \eta\, t)$", linestyle="-"), STAR]
     if rises:
         named = ", ".join(f"{eta:g}" for eta in rises)
         handles.append(proxy(rf"last increase of $L$ ($\eta = {named}$)", COLORS[1], "x", markersize=5))
@@ -237,7 +244,7 @@ def five_points(session: Session) -> matplotlib.figure.Figure:
     # The points leave the unit ball, so the threshold does not apply: zero, which is never reached.
     measured = session.measure(CURVES, Design(tuple(Curve(training, 0.0) for training in runs)))
     drawing, axes = canvas(2, len(runs), width=TEXT, height=4.4, sharex=True)
-    t = np.asarray(times[1:])
+    t = np.asarray(times[1:], float)
     _, _, gamma, _ = FivePoint(scaled=False).draw()
     aligned = gamma * np.sqrt(theory.one_sample_margin2(PAIR.plus, PAIR.minus, PAIR.leak) / PAIR.width)
     series = (("network", "o"), ("neuron $a_1 = +1$", "^"), ("neuron $a_2 = -1$", "v"))
@@ -269,11 +276,6 @@ def five_points(session: Session) -> matplotlib.figure.Figure:
 # --- figures 4 to 6: two points ---------------------------------------------------------------------------------------
 
 
-def two_point(eta: float, times: tuple[int, ...]) -> Training:
-    """The two-point data of margin gamma = .1 under a linear predictor from the origin."""
-    return Training(TwoPoint(GAMMA), LinearPredictor(), eta, times)
-
-
 def two_point_sizes(horizon: int) -> str:
     """The title of a legend for runs of `two_point`."""
     return f"two points, linear, {sizes(n=2, d=2, T=horizon)}, " + rf"$\gamma = {GAMMA:g}$, $w_0 = 0$: deterministic"
@@ -291,7 +293,7 @@ def phase_portrait(session: Session) -> matplotlib.figure.Figure:
     runs = [two_point(eta, times) for eta in PORTRAIT_STEPSIZES]
     drawing, axes = canvas(1, 2, width=TEXT, height=3.1, sharey=True)
     early_axes, late_axes = axes[0]
-    t = np.asarray(times)
+    t = np.asarray(times, float)
     sparse = np.searchsorted(t, [time for time in decade_times(size.horizon, 8)[1:] if time in times or time > EARLY])
     colors = size_colors(len(runs))
     for training, color, results in zip(runs, colors, measure(session, runs), strict=True):
@@ -315,13 +317,28 @@ def phase_portrait(session: Session) -> matplotlib.figure.Figure:
 BUDGETS = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 
 
+def budgets(session: Session) -> tuple[int, ...]:
+    """Budgets T of a preset."""
+    return tuple(T for T in BUDGETS if SIZES["figure-5"][session.preset].horizon >= T)
+
+
+def risk_at_budgets(
+    session: Session, predictor: LinearPredictor | Network, stepsizes: Float[np.ndarray, " budgets"]
+) -> Float[np.ndarray, "1 budgets"]:
+    """L(W_T) on the two-point data for each budget T, run with its own stepsize."""
+    horizons = budgets(session)
+    settings = tuple(
+        Budget(Training(TwoPoint(GAMMA), predictor, float(eta), horizons), float(T))
+        for eta, T in zip(stepsizes, horizons, strict=True)
+    )
+    measured = session.measure(BUDGET, Design(settings))
+    return np.stack([results["risk"][:, i] for i, results in enumerate(measured)], axis=1)
+
+
 def acceleration(session: Session) -> matplotlib.figure.Figure:
     """Risk at the budget T with a stepsize proportional to T, and with one that keeps the risk monotone."""
-    size = SIZES["figure-5"][session.preset]
-    horizons = tuple(T for T in BUDGETS if size.horizon >= T)
-    T = np.asarray(horizons, float)
-    proportional = theory.acceleration_stepsize(GAMMA, T)
-    fixed = np.full(len(T), FIXED)
+    T = np.asarray(budgets(session), float)
+    proportional, fixed = theory.acceleration_stepsize(GAMMA, T), np.full(len(T), FIXED)
     drawing, axes = canvas(1, 1, width=TEXT, height=3.0)
     panel = axes[0, 0]
     span = np.geomspace(T[0], T[-1], 50)
@@ -338,14 +355,8 @@ def acceleration(session: Session) -> matplotlib.figure.Figure:
     )
     handles = []
     for (name, marker, predictor, stepsizes), (formula, law), color in zip(series, laws, COLORS, strict=False):
-        settings = tuple(
-            Budget(Training(TwoPoint(GAMMA), predictor, float(eta), horizons), float(horizon))
-            for eta, horizon in zip(stepsizes, horizons, strict=True)
-        )
-        measured = session.measure(BUDGET, Design(settings))
-        risk = np.stack([results["risk"][:, i] for i, results in enumerate(measured)], axis=1)
         line(panel, span, law, label=None, color=color)
-        points(panel, T, risk, label=None, color=color, marker=marker)
+        points(panel, T, risk_at_budgets(session, predictor, stepsizes), label=None, color=color, marker=marker)
         handles += [proxy(name, color, marker), proxy(formula, color, linestyle="-")]
     panel.set(xscale="log", yscale="log", xlabel="$T$", ylabel="$L(W_T)$")
     title = f"two points\n{sizes(n=2, d=2)}, " + rf"$\gamma = {GAMMA:g}$, $W_0 = 0$"
@@ -370,7 +381,7 @@ def bound_tightness(session: Session) -> matplotlib.figure.Figure:
         closed = theory.average_risk_bound_closed_linear(t, training.eta, GAMMA)
         panel.plot(t, closed, color=COLORS[1], linestyle=":")
         panel.set(xscale="log", yscale="log")
-    letters(list(axes.flat), [stepsize_label(eta) for eta in BOUND_STEPSIZES])
+    letters(axes.flat, [stepsize_label(eta) for eta in BOUND_STEPSIZES])
     for panel in axes[-1]:
         panel.set_xlabel("$t$")
     for panel in axes[:, 0]:
@@ -385,8 +396,6 @@ def bound_tightness(session: Session) -> matplotlib.figure.Figure:
 
 
 # --- real data --------------------------------------------------------------------------------------------------------
-
-DATA_STEPSIZES = (1.0, 10.0, 100.0, 1000.0)
 
 
 def data_runs(samples: Samples, size: Size, predictor: LinearPredictor | Network) -> list[Training]:
@@ -422,13 +431,14 @@ def risk_on_data(source: str, rescale: bool, session: Session) -> matplotlib.fig
             panel.set(xscale="log", yscale="log")
         risk_axes.set_ylabel(RISK)
         average_axes.set_ylabel("average of $L(W_k)$ over $k < t$")
-    letters(list(axes.flat), [f"{what}, {name}" for _, _, name in rows for what in ("risk", "average risk")])
+    letters(axes.flat, [f"{what}, {name}" for _, _, name in rows for what in ("risk", "average risk")])
     for panel in axes[-1]:
         panel.set_xlabel("$t$")
     handles = stepsize_handles(DATA_STEPSIZES, colors)
     handles += [proxy(rf"left: ${THR}$; right: bound of the EoS phase", linestyle="--"), STAR]
     n, d = samples.X.shape
-    title = f"{samples.name}, {sizes(n=n, d=d, T=size.horizon)}, " + rf"$\gamma = {samples.gamma:.3g}$; "
+    name = samples.name.replace("$", r"\$")
+    title = f"{name}, {sizes(n=n, d=d, T=size.horizon)}, " + rf"$\gamma = {samples.gamma:.3g}$; "
     title += rf"linear: $w_0 = 0$; network: $c = 0.5$, median over {size.seeds} seeds, bars: 95% CI"
     shared_legend(drawing, handles, title, 3)
     return drawing
@@ -443,12 +453,9 @@ def samples_of(source: str, rescale: bool = False) -> Samples:
 
 def on_data(source: str, rescale: bool = False) -> tuple[Figure, ...]:
     """The figure of a user's data set, "digits", "digits:3,8" or a path to an .npz. Raises InputError likewise."""
-    return tuple(_data_figures(source, rescale))
-
-
-def _data_figures(source: str, rescale: bool) -> Iterator[Figure]:
     name = " ".join(samples_of(source, rescale).name.split())
-    yield Figure(f"{PAPER}.{name}", f"Risk on {name}: thresholds and bounds.", partial(risk_on_data, source, rescale))
+    question = f"Risk on {name} at several stepsizes, with thresholds, switching times and bounds."
+    return (Figure(f"{PAPER}.{name}", question, partial(risk_on_data, source, rescale)),)
 
 
 FIGURES = (

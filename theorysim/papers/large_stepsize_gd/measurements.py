@@ -5,6 +5,7 @@ Everything is a functional of the iterates; no bound and no predicted value ente
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -13,10 +14,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from theorysim.errors import require
-from theorysim.kernels.activations import leaky
+from theorysim.kernels.activations import ACTIVATIONS, leaky
 from theorysim.kernels.gradient_descent import Diagnostics, Linear, Reduction, TwoLayer, init, problem, run, step
 from theorysim.papers.large_stepsize_gd.setting import (
-    ActivationName,
     Budget,
     Contest,
     Instance,
@@ -34,15 +34,15 @@ SETTLED = 1e-9
 
 def describe_instance(instance: Instance) -> dict[str, Array]:
     """What the instance is, for predictions: n, m, gamma, eta, leak, ||W_0||^2/m and mean_j a_j <w_0j, w*>."""
-    width = jnp.asarray(instance.predictor.width) * 1.0
-    network = isinstance(instance.predictor, TwoLayer)
-    signs = instance.predictor.signs if network else jnp.ones(1)
+    predictor = instance.predictor
+    width = jnp.asarray(predictor.width) * 1.0
+    signs = predictor.signs if isinstance(predictor, TwoLayer) else jnp.ones(1)
     return {
         "samples": jnp.asarray(instance.samples),
         "width": width,
         "gamma": jnp.asarray(instance.gamma),
         "eta": jnp.asarray(instance.eta),
-        "leak": jnp.asarray(instance.predictor.leak if network else 0.0),
+        "leak": jnp.asarray(predictor.leak if isinstance(predictor, TwoLayer) else 0.0),
         "norm2": jnp.sum(instance.weights**2) / width,
         "alignment": jnp.sum(signs * (instance.weights @ instance.direction)) / width,
     }
@@ -56,7 +56,13 @@ def records(key: Array, setting: Training | RandomTwoPoint) -> dict[str, Array]:
     instance = setting.draw(key)
 
     def observe(d: Diagnostics, _) -> dict[str, Array]:
-        return {"risk": d.risk, "log_risk": d.log_risk, "norm": d.norm, "min_margin": d.min_margin, "weights": d.weights}
+        return {
+            "risk": d.risk,
+            "log_risk": d.log_risk,
+            "norm": d.norm,
+            "min_margin": d.min_margin,
+            "weights": d.weights,
+        }
 
     def update(carry, d: Diagnostics):
         previous, increases, last, smallest = carry
@@ -133,9 +139,7 @@ def stable_phase(key: Array, setting: Training | RandomInstances) -> dict[str, A
     instance = setting.draw(key)
     eta, n, margin = instance.eta, instance.samples, instance.margin
     lam2 = margin.lam**2
-    threshold = jnp.minimum(
-        1 / (eta * (4 * lam2 + 2 * margin.beta)), 1 / (2 * jnp.exp(margin.kappa + 2) * n)
-    )
+    threshold = jnp.minimum(1 / (eta * (4 * lam2 + 2 * margin.beta)), 1 / (2 * jnp.exp(margin.kappa + 2) * n))
     ceiling = jnp.minimum(1 / lam2, 1 / ((jnp.e - 2) * lam2 + margin.beta / 2))
     correction = margin.sign * (4 / 3) * (n + eta * (lam2 + margin.beta / 2))
 
@@ -200,10 +204,20 @@ def stable_phase(key: Array, setting: Training | RandomInstances) -> dict[str, A
         observe=lambda d, c: (c.risk_sum, c.slope_sum),
         reduction=Reduction(start, update),
     )
-    exponentials = {
-        name: jnp.exp(getattr(final, name)) for name in ("min_gc_ratio", "min_gbar_ratio", "near_monotone")
-    }
-    plain = ("increases", "last_increase", "calm", "worst_step", "worst_calm_step", "s", "risk_s", "log_gc_s", "min_norm_ratio", "min_lower", "min_middle")
+    exponentials = {name: jnp.exp(getattr(final, name)) for name in ("min_gc_ratio", "min_gbar_ratio", "near_monotone")}
+    plain = (
+        "increases",
+        "last_increase",
+        "calm",
+        "worst_step",
+        "worst_calm_step",
+        "s",
+        "risk_s",
+        "log_gc_s",
+        "min_norm_ratio",
+        "min_lower",
+        "min_middle",
+    )
     plain += ("min_upper", "rate_min", "rate_max")
     extremes = {name: getattr(final, name) for name in plain}
     sums = {"risk_sum": sums[0], "slope_sum": sums[1]}
@@ -231,8 +245,11 @@ class OneStep:
 
     def validate(self) -> None:
         leaks = self.instances.leaks
-        require(self.ceilings.shape == leaks.shape, f"ceilings must have shape {leaks.shape}, got {self.ceilings.shape}")
-        require(bool(np.all(self.ceilings > 0)), f"ceilings of eta L must be positive, got {self.ceilings}")
+        require(
+            self.ceilings.shape == leaks.shape, f"ceilings must have shape {leaks.shape}, got {self.ceilings.shape}"
+        )
+        fine = bool(np.all((self.ceilings > 0) & np.isfinite(self.ceilings)))
+        require(fine, f"ceilings of eta L must be positive and finite, got {self.ceilings}")
 
 
 @setting
@@ -248,7 +265,7 @@ class TwoPointStep:
     ceiling: float = 2.0
 
     def validate(self) -> None:
-        require(self.eta > 0, f"stepsize eta must be positive, got {self.eta}")
+        require(0 < self.eta < np.inf, f"stepsize eta must be positive and finite, got {self.eta}")
         require(0 < self.g < 1, f"shared coordinate g must lie in (0, 1), got {self.g}")
         require(0 < self.ceiling < self.eta, f"ceiling of eta L must lie in (0, eta), got {self.ceiling}")
 
@@ -260,7 +277,9 @@ LOG_RATIOS = np.concatenate([np.geomspace(0.01, 0.2, 100), np.linspace(0.21, 3.0
 def _two_point_risks(setting: TwoPointStep, ceiling: Scalar) -> tuple[Float[Array, " A"], Float[Array, " A"]]:
     """Risk before and after one step, over the grid of log-ratios a."""
     across = jnp.sqrt(1 - setting.g**2)
-    data = problem(jnp.stack([jnp.stack([setting.g * 1.0, across]), jnp.stack([setting.g * 1.0, -across])]), jnp.ones(2))
+    data = problem(
+        jnp.stack([jnp.stack([setting.g * 1.0, across]), jnp.stack([setting.g * 1.0, -across])]), jnp.ones(2)
+    )
 
     def one(a: Scalar) -> tuple[Scalar, Scalar]:
         r = jnp.exp(-a)
@@ -339,10 +358,9 @@ def descent_location(key: Array, setting: TwoPointStep) -> dict[str, Array]:
 
 
 @setting
-class Activation:
-    """A leaky activation phi_c."""
+class Leak:
+    """Leaky activations phi_c(z) = c z + (1 - c) phi(z), all of them at one leak c."""
 
-    activation: ActivationName
     leak: float
 
     def validate(self) -> None:
@@ -353,25 +371,30 @@ GRID_BLOCKS, GRID_BLOCK = 400, 10_000
 """Grid of z on [-40, 40] with step 2e-5: a smooth maximum is attained to 1e-10."""
 
 
-def activation_extremes(key: Array, setting: Activation) -> dict[str, Array]:
-    """sup|phi - z phi'|, sup|phi''|, inf phi', sup phi' over the grid, shape (4,).
+def activation_extremes(key: Array, setting: Leak) -> dict[str, Array]:
+    """sup|phi - z phi'|, sup|phi''|, inf phi', sup phi' over the grid, for each activation, shape (5, 4).
 
     phi'' is the derivative of the kernel's slope by automatic differentiation. `single` and `double` are the same on every
     200th point, rounded to float32, in float32 and in float64: what rounding does.
     """
 
-    def extremes(z: Float[Array, " Z"]) -> Float[Array, " 4"]:
+    def extremes(z: Float[Array, " Z"]) -> Float[Array, "5 4"]:
         leak = jnp.asarray(setting.leak, z.dtype)
-        value, slope = leaky(setting.activation, z, leak)
-        _, second = jax.jvp(lambda z: leaky(setting.activation, z, leak)[1], (z,), (jnp.ones_like(z),))
-        sups = [jnp.max(jnp.abs(value - z * slope)), jnp.max(jnp.abs(second)), -jnp.min(slope), jnp.max(slope)]
-        return jnp.stack(sups)
+        rows = []
+        for activation in ACTIVATIONS:
+            slope_of = lambda z, activation=activation: leaky(activation, z, leak)[1]
+            value, _ = leaky(activation, z, leak)
+            slope, second = jax.jvp(slope_of, (z,), (jnp.ones_like(z),))
+            rows.append(
+                [jnp.max(jnp.abs(value - z * slope)), jnp.max(jnp.abs(second)), -jnp.min(slope), jnp.max(slope)]
+            )
+        return jnp.stack([jnp.stack(row) for row in rows])
 
     def block(i, known):
         z = -40.0 + 2e-5 * (i * GRID_BLOCK + jnp.arange(GRID_BLOCK, dtype=jnp.float64))
         return jnp.maximum(known, extremes(z))
 
-    fine = jax.lax.fori_loop(0, GRID_BLOCKS + 1, block, jnp.full(4, -jnp.inf))
+    fine = jax.lax.fori_loop(0, GRID_BLOCKS + 1, block, jnp.full((len(ACTIVATIONS), 4), -jnp.inf))
     coarse = jnp.linspace(-40.0, 40.0, 20_001).astype(jnp.float32)
     sign = jnp.asarray([1.0, 1.0, -1.0, 1.0])
     single, double = extremes(coarse).astype(jnp.float64), extremes(coarse.astype(jnp.float64))
@@ -379,32 +402,37 @@ def activation_extremes(key: Array, setting: Activation) -> dict[str, Array]:
 
 
 def near_homogeneity(key: Array, setting: RandomInstances) -> dict[str, Array]:
-    """For random W, W', x: ||grad f||, |f - <grad f, W>| and ||grad f(W) - grad f(W')||, with |f|, ||x|| and ||W - W'||.
+    """For random W, W', x: ||grad f||, |f - <grad f, W>|, ||grad f(W) - grad f(W')|| and |f|, each of shape (5,).
 
-    f and its gradient are those of the kernel; W' is W plus a Gaussian of log-uniform size from 1e-3 to 10.
+    One network of each activation has the drawn weights, signs and leak (the setting's own activation is not used). f and
+    its gradient are those of the kernel; W' is W plus a Gaussian of log-uniform size from 1e-3 to 10. Also ||x||, ||W - W'||.
     """
     draw_key, shift_key, size_key = jax.random.split(key, 3)
     instance = setting.draw(draw_key)
-    predictor, weights = instance.predictor, instance.weights
-    x = instance.problem.X[:1]
+    weights, x = instance.weights, instance.problem.X[:1]
+    drawn = instance.predictor
+    assert isinstance(drawn, TwoLayer)
     size = 10 ** jax.random.uniform(size_key, (), minval=-3.0, maxval=1.0)
-    real = (predictor.signs != 0)[:, None] & (instance.direction != 0)[None, :]
+    real = (drawn.signs != 0)[:, None] & (instance.direction != 0)[None, :]
     other = weights + size * jax.random.normal(shift_key, weights.shape) * real
+    norm = lambda array: jnp.sqrt(jnp.sum(array**2))
+    rows = []
+    for activation in ACTIVATIONS:
+        predictor = dataclasses.replace(drawn, activation=activation)
 
-    def value_and_gradient(weights):
-        output, saved = predictor.forward(weights, x)
-        return output[0], predictor.backward(saved, x, jnp.ones(1)) / predictor.width
+        def value_and_gradient(weights, predictor=predictor):
+            output, saved = predictor.forward(weights, x)
+            return output[0], predictor.backward(saved, x, jnp.ones(1)) / predictor.width
 
-    value, gradient = value_and_gradient(weights)
-    _, gradient_there = value_and_gradient(other)
-    norm = lambda array: jnp.sqrt(jnp.sum(array**2))  # noqa: E731
-    return {
-        "gradient": norm(gradient),
-        "defect": jnp.abs(value - jnp.sum(gradient * weights)),
-        "size": jnp.abs(value),
-        "change": norm(gradient - gradient_there),
+        value, gradient = value_and_gradient(weights)
+        _, there = value_and_gradient(other)
+        defect = jnp.abs(value - jnp.sum(gradient * weights))
+        rows.append(
+            {"gradient": norm(gradient), "defect": defect, "change": norm(gradient - there), "size": jnp.abs(value)}
+        )
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows) | {
         "distance": norm(weights - other),
         "norm": norm(x),
-        "width": jnp.asarray(predictor.width) * 1.0,
-        "leak": jnp.asarray(predictor.leak),
+        "width": jnp.asarray(drawn.width) * 1.0,
+        "leak": jnp.asarray(drawn.leak),
     }

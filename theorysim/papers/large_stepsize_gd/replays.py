@@ -17,19 +17,22 @@ from theorysim.papers.large_stepsize_gd.setting import Instance, RandomInstances
 Extended = np.longdouble
 
 
-def _drawn(setting: Training | RandomInstances | RandomTwoPoint, key: Any) -> tuple[Instance, dict[str, np.ndarray], dict[str, Any]]:
+def _drawn(
+    setting: Training | RandomInstances | RandomTwoPoint, key: Any
+) -> tuple[Instance, dict[str, np.ndarray], dict[str, Any]]:
     """The instance of a key, its description, and the arguments of `reference.trajectory` with padding removed."""
     with jax.enable_x64(True):
-        instance = jax.device_get(setting.draw(key))
+        instance = setting.draw(key)
         described = jax.device_get(measurements.describe_instance(instance))
-    rows = instance.problem.weight > 0
+    X, y, weight = map(np.asarray, instance.problem)
+    rows = weight > 0
     network = isinstance(instance.predictor, TwoLayer)
     signs = np.asarray(instance.predictor.signs if network else np.ones(1))
     neurons = signs != 0
     arguments = {
-        "X": instance.problem.X[rows],
-        "y": instance.problem.y[rows],
-        "W0": instance.weights[neurons],
+        "X": X[rows],
+        "y": y[rows],
+        "W0": np.asarray(instance.weights)[neurons],
         "a": signs[neurons],
         "eta": Extended(float(instance.eta)),
         "activation": instance.predictor.activation if network else "linear",
@@ -96,7 +99,7 @@ def stable_phase(setting: Training | RandomInstances, key: Any) -> dict[str, np.
     best = np.maximum.accumulate(gbar * u / -np.log(L) * np.exp(-shrink))
     rate = (1 / L[1:] - 1 / L[0]) / (eta * np.arange(1, len(L)))
     least = lambda values: np.min(values, initial=Extended(np.inf))  # noqa: E731
-    return results | {
+    extremes = {
         "risk_s": L[0],
         "log_gc_s": log_gc[0],
         "min_norm_ratio": least(W[1:] / W[:-1]),
@@ -109,3 +112,4 @@ def stable_phase(setting: Training | RandomInstances, key: Any) -> dict[str, np.
         "rate_min": least(rate),
         "rate_max": np.max(rate, initial=Extended(-np.inf)),
     }
+    return results | {name: np.asarray(value) for name, value in extremes.items()}

@@ -7,9 +7,9 @@ margin of the unit direction w*, y_i <x_i, w*> >= gamma.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import random
@@ -57,6 +57,12 @@ class ModifiedMargin:
     lam: float = 1.0
     sign: float = 1.0
 
+    def validate(self) -> None:
+        require(0 <= self.kappa < np.inf, f"kappa must be finite and not negative, got {self.kappa}")
+        require(0 <= self.beta < np.inf, f"beta must be finite and not negative, got {self.beta}")
+        require(0 < self.lam < np.inf, f"lam must be positive and finite, got {self.lam}")
+        require(abs(self.sign) == 1, f"sign of the correction must be +1 or -1, got {self.sign}")
+
 
 # --- data -------------------------------------------------------------------------------------------------------------
 
@@ -70,10 +76,7 @@ class TwoPoint:
     q: float = 0.5
 
     def validate(self) -> None:
-        require(0 < self.gamma <= 1, f"margin gamma must lie in (0, 1], got {self.gamma}")
-        require(0 < self.q < self.p, f"offsets must satisfy 0 < q < p, got q={self.q}, p={self.p}")
-        norm = float(np.hypot(self.gamma, self.p))
-        require(norm <= 1 + UNIT_BALL_SLACK, f"norm of (gamma, p) must be at most 1, got {norm:.6g}")
+        check_two_points(self.gamma, self.p, self.q)
 
     def draw(self) -> tuple[Array, Array, Any, Array]:
         """X, y, gamma, w*."""
@@ -88,6 +91,9 @@ class TwoPointConflict:
     gamma: float
     p: float = 0.9
     q: float = 0.5
+
+    def validate(self) -> None:
+        check_two_points(self.gamma, self.p, self.q)
 
     def draw(self) -> tuple[Array, Array, Any, Array]:
         """X, y, the margin of the two consistent points, w*."""
@@ -153,12 +159,19 @@ class Samples:
     direction: Float[np.ndarray, " d"]
 
     def validate(self) -> None:
+        require(np.isrealobj(self.X), f"X must be real, got dtype {self.X.dtype}")
         require(self.X.ndim == 2 and self.X.size > 0, f"X must have shape (n, d) with n, d >= 1, got {self.X.shape}")
         require(self.y.shape == self.X.shape[:1], f"y must have shape ({self.X.shape[0]},), got {self.y.shape}")
         require(bool(np.all(np.abs(self.y) == 1)), f"labels y must be -1 or +1, got {sorted(set(self.y.tolist()))[:5]}")
         norm = float(np.max(np.linalg.norm(self.X, axis=1)))
         require(norm <= 1 + UNIT_BALL_SLACK, f"rows of X must lie in the unit ball, got norm {norm:.6g}")
+        shape, length = self.X.shape[1:], float(np.linalg.norm(self.direction))
+        require(self.direction.shape == shape, f"direction must have shape {shape}, got {self.direction.shape}")
+        require(abs(length - 1) <= UNIT_BALL_SLACK, f"direction must be a unit vector, got norm {length:.6g}")
         require(self.gamma >= 0, f"margin gamma must not be negative, got {self.gamma}")
+        margin = float(np.min(self.y * (self.X @ self.direction)))
+        certified = self.gamma <= max(margin, 0) + UNIT_BALL_SLACK
+        require(certified, f"margin gamma must be at most that of the direction, {margin:.6g}, got {self.gamma}")
 
     def draw(self) -> tuple[Array, Array, Any, Array]:
         """X, y, gamma, w*."""
@@ -233,9 +246,7 @@ class Training:
         X, y, gamma, direction = self.data.draw()
         predictor, width = self.predictor.draw()
         weights = self.scale * random.normal(key, (width, X.shape[1]), X.dtype)
-        return Instance(
-            problem(X, y), predictor, weights, self.eta, float(X.shape[0]), gamma, direction, self.margin
-        )
+        return Instance(problem(X, y), predictor, weights, self.eta, float(X.shape[0]), gamma, direction, self.margin)
 
 
 @setting
@@ -266,6 +277,9 @@ class RandomInstances:
         for name in ("kappas", "betas", "lams"):
             shape = getattr(self, name).shape
             require(shape == self.leaks.shape, f"{name} must have the shape of leaks {self.leaks.shape}, got {shape}")
+            values, least = getattr(self, name), "positive" if name == "lams" else "not negative"
+            fine = np.isfinite(values) & ((values > 0) if name == "lams" else (values >= 0))
+            require(bool(fine.all()), f"{name} must be finite and {least}, got {values}")
         require(self.rows >= 1, f"largest sample number rows must be at least 1, got {self.rows}")
         require(self.width >= 1, f"largest width must be at least 1, got {self.width}")
         check_times(self.times)
@@ -306,7 +320,7 @@ class RandomInstances:
         signs = jnp.where(uniform[7 + 3 * rows :] < 0.5, -1.0, 1.0) * neuron
         weights = scale * normal[1 + rows :] * coordinate * neuron[:, None]
         predictor = TwoLayer(signs, leak, m * 1.0, self.activation)
-        return Instance(data, predictor, weights, eta, n * 1.0, gamma, direction, ModifiedMargin(kappa, beta, lam, 1.0))
+        return Instance(data, predictor, weights, eta, n * 1.0, gamma, direction, ModifiedMargin(kappa, beta, lam, 1.0))  # type: ignore[arg-type]
 
 
 @setting
@@ -356,12 +370,24 @@ class Contest:
     horizon: float
 
     def validate(self) -> None:
-        require(self.fast.times == self.slow.times, f"record times must agree, got {self.fast.times}, {self.slow.times}")
+        require(
+            self.fast.times == self.slow.times, f"record times must agree, got {self.fast.times}, {self.slow.times}"
+        )
         require(self.horizon in self.fast.times, f"horizon must be a record time, got {self.horizon}")
 
 
-def check_times(times: tuple[int, ...]) -> None:
-    """Raise InputError unless record times are increasing, from 0 on, and end after it."""
+def check_two_points(gamma: float, p: float, q: float) -> None:
+    """Raise InputError unless (gamma, p) and (gamma, -q) lie in the unit ball, with 0 < gamma and 0 < q < p."""
+    require(0 < gamma <= 1, f"margin gamma must lie in (0, 1], got {gamma}")
+    require(0 < q < p, f"offsets must satisfy 0 < q < p, got q={q}, p={p}")
+    norm = float(np.hypot(gamma, p))
+    require(norm <= 1 + UNIT_BALL_SLACK, f"norm of (gamma, p) must be at most 1, got {norm:.6g}")
+
+
+def check_times(times: tuple[Any, ...]) -> None:
+    """Raise InputError unless record times are increasing integers, from 0 on, and end after it."""
     require(len(times) >= 2, f"record times must hold at least two times, got {times}")
-    increasing = times[0] >= 0 and all(a < b for a, b in zip(times, times[1:], strict=False))
+    integers = all(isinstance(t, int | np.integer) and not isinstance(t, bool) for t in times)
+    require(integers, f"record times must be integers, got {times[:6]}")
+    increasing = times[0] >= 0 and all(a < b for a, b in pairwise(times))
     require(increasing, f"record times must increase from 0 or later, got {times[:6]}")

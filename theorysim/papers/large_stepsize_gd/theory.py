@@ -546,25 +546,29 @@ def acceleration_constant(gamma: Real, leak: Real | None = None) -> Value:
     return 120 / (np.asarray(gamma, dtype=np.float64) ** 4 * margin2)
 
 
-def largest_monotone_stepsize(gamma: float, p: float = 0.9, q: float = 0.5) -> float:
+def largest_monotone_stepsize(gamma: Real, p: float = 0.9, q: float = 0.5) -> Value:
     """eta_1: every eta > eta_1 gives L(w_1) > L(w_0) on x_1 = (gamma, p), x_2 = (gamma, -q), y = 1, linear, w_0 = 0.
 
     w_1 = eta (gamma/2, (p - q)/4), so eta_1 is the positive root of ell(eta A) + ell(-eta B) = 2 log 2 with
     A = gamma^2/2 + p (p - q)/4 and B = q (p - q)/4 - gamma^2/2. The left side is convex in eta, starts at 2 log 2 and
-    falls first, so the root is unique; it exists iff B > 0, otherwise eta_1 is infinite.
+    falls first, so the root is unique; it exists iff B > 0, otherwise eta_1 is infinite. Newton's iteration from above
+    falls to it monotonically, since the left side is convex.
     """
-    require(bool(gamma >= 0), f"margin gamma must not be negative, got {gamma}")
+    gamma = np.asarray(gamma, dtype=np.float64)
+    require(bool(np.all(gamma >= 0)), f"margin gamma must not be negative, got {np.min(gamma)}")
     require(bool(p > q > 0), f"p and q must satisfy p > q > 0, got p = {p}, q = {q}")
     A, B = gamma**2 / 2 + p * (p - q) / 4, q * (p - q) / 4 - gamma**2 / 2
-    if B <= 0:
-        return float("inf")
-
-    def excess(eta: float) -> float:
-        return float(logistic_loss(eta * A) + logistic_loss(-eta * B) - 2 * np.log(2.0))
-
-    # below lo, excess <= -(A - B) eta/2 + (A^2 + B^2) eta^2/8 < 0 (ell'' <= 1/4); at hi, ell(-x) > x makes it positive
-    lo, hi = 2 * (A - B) / (A**2 + B**2), 2 * np.log(2.0) / B
-    return _root(excess, lo, hi)
+    exists = B > 0
+    B = np.where(exists, B, 1.0)
+    eta = 2 * np.log(2.0) / B  # ell(-x) > x makes the left side exceed 2 log 2 here
+    for _ in range(100):
+        excess = logistic_loss(eta * A) + logistic_loss(-eta * B) - 2 * np.log(2.0)
+        slope = B / (1 + np.exp(-eta * B)) - A / (1 + np.exp(eta * A))
+        following = eta - excess / slope
+        if np.all(following >= eta):  # no further fall: rounding
+            break
+        eta = np.minimum(following, eta)
+    return np.where(exists, eta, np.inf)[()]
 
 
 # --------------------------------------------------------------------------------------------------------------------

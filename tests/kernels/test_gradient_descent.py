@@ -65,7 +65,7 @@ def test_trajectory_agrees_with_extended_precision(activation):
     X, y, signs, W, leak, _ = random_network(activation)
     times = np.array([0, 1, 2, 7, 30])
     predictor = TwoLayer(jnp.asarray(signs), leak, float(len(signs)), activation)
-    observe = lambda d, _: {"risk": d.risk, "slope": d.slope, "min_margin": d.min_margin, "norm": d.norm}  # noqa: E731
+    observe = lambda d, _: {"risk": d.risk, "slope": d.slope, "min_margin": d.min_margin, "norm": d.norm}
     _, trace, _ = run(
         init(jnp.asarray(W)), predictor, problem(jnp.asarray(X), jnp.asarray(y)), 1.5, times=times, observe=observe
     )
@@ -86,7 +86,7 @@ def test_linear_is_the_network_of_one_identity_neuron():
 
 def test_padding_changes_nothing():
     X, y, signs, W, leak, activation = random_network()
-    n, d, m = len(y), X.shape[1], len(signs)
+    n, m = len(y), len(signs)
     padded = Problem(
         jnp.asarray(np.pad(X, ((0, 5), (0, 2)))), jnp.ones(n + 5).at[:n].set(y), jnp.zeros(n + 5).at[:n].set(1 / n)
     )
@@ -117,7 +117,7 @@ def test_reduction_sees_every_iterate_once_and_records_see_what_came_before():
 def test_a_run_continued_equals_a_run_in_one_piece():
     X, y, signs, W, leak, activation = random_network()
     data, predictor = problem(jnp.asarray(X), jnp.asarray(y)), TwoLayer(jnp.asarray(signs), leak, 4.0, activation)
-    observe = lambda d, _: d.risk  # noqa: E731
+    observe = lambda d, _: d.risk
     half, first, _ = run(init(jnp.asarray(W)), predictor, data, 2.0, times=np.array([0, 10]), observe=observe)
     _, second, _ = run(half, predictor, data, 2.0, times=np.array([10, 25]), observe=observe)
     _, whole, _ = run(init(jnp.asarray(W)), predictor, data, 2.0, times=np.array([0, 10, 25]), observe=observe)
@@ -194,9 +194,7 @@ def test_acceleration_reference_values():
     """L(w_T) at eta = gamma^2 T/120 on the two-point data, gamma = .1, p = .9, q = .5, w_0 = 0."""
     data = problem(jnp.asarray([[0.1, 0.9], [0.1, -0.5]]), jnp.ones(2))
     horizons = np.array([10_000, 30_000, 100_000, 300_000, 1_000_000])
-    one = lambda eta: run(  # noqa: E731
-        init(jnp.zeros((1, 2))), Linear(), data, eta, times=horizons, observe=lambda d, _: d.risk
-    )[1]
+    one = lambda eta: run(init(jnp.zeros((1, 2))), Linear(), data, eta, times=horizons, observe=lambda d, _: d.risk)[1]
     fast = np.diag(jax.jit(jax.vmap(one))(jnp.asarray(0.01 * horizons / 120)))
     np.testing.assert_allclose(
         fast, [1.2467244087e-2, 1.3431492241e-3, 1.2011273567e-4, 1.3334856737e-5, 1.199913876e-6], rtol=5e-10

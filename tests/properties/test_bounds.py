@@ -237,7 +237,7 @@ def try_one_step(activation: str, side: Callable[..., Side], limit: Callable[[fl
 
 @pytest.mark.parametrize("activation", NAMES)
 def test_one_step_descends_as_promised(activation):
-    limit = lambda leak: theory.descent_limit(theory.activation_constants(activation, leak))  # noqa: E731
+    limit = lambda leak: theory.descent_limit(theory.activation_constants(activation, leak))
     assert try_one_step(activation, descent, limit, rounds=2) >= 400
 
 
@@ -259,7 +259,7 @@ def homogeneity(activation: str, arrays: Arrays) -> dict[str, Any]:
         return output[0], ready.predictor.backward(saved, x, jnp.ones(1)) / ready.predictor.width
 
     (value, gradient), (_, other) = at(ready.weights), at(arrays.direction)
-    norm = lambda a: jnp.sqrt(jnp.sum(a**2))  # noqa: E731
+    norm = lambda a: jnp.sqrt(jnp.sum(a**2))
     return {
         "sides": jnp.stack(
             [norm(gradient), jnp.abs(value - jnp.sum(gradient * ready.weights)), norm(gradient - other)]

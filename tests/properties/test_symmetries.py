@@ -132,7 +132,7 @@ def test_the_stepsize_is_free_of_width_and_of_sample_number(activation):
 
     def check(batch: list[Recipe]) -> None:
         arrays = stack(activation, batch)
-        twice = lambda value: np.concatenate([value, value], axis=1)  # noqa: E731
+        twice = lambda value: np.concatenate([value, value], axis=1)
         doubled = arrays._replace(
             X=twice(arrays.X), y=twice(arrays.y), weight=twice(arrays.weight) / 2,
             W=twice(arrays.W), signs=twice(arrays.signs), m=2 * arrays.m,
@@ -184,7 +184,7 @@ def test_identity_networks_are_linear_predictors():
     @compiled
     def both(activation: str, arrays: Arrays) -> tuple[Any, ...]:
         ready = instance(activation, arrays)
-        mean = lambda W: (ready.predictor.signs @ W / ready.predictor.width)[None, :]  # noqa: E731
+        mean = lambda W: (ready.predictor.signs @ W / ready.predictor.width)[None, :]
         network, d = step(init(ready.weights), ready.predictor, ready.problem, 1.0)
         linear, e = step(init(mean(ready.weights)), Linear(), ready.problem, 1.0)
         return d.risk, e.risk, d.slope, e.slope, mean(network.weights), linear.weights

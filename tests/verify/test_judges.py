@@ -131,11 +131,11 @@ class TestEquivalence:
         judge = Equivalence(tolerance=0.2, skewed=True)
         assert "64 seeds" in judge([Case("x", rng.exponential(size=32), 1.0)]).reason
         assert "heavy tail" in judge([Case("x", rng.pareto(1.2, size=128), 5.0)]).reason
-        draw = lambda mean: lambda: [Case("x", rng.exponential(size=2000), mean)]  # noqa: E731
+        draw = lambda mean: lambda: [Case("x", rng.exponential(size=2000), mean)]
         assert rate(judge, draw(1.0), "verified") >= at_least(0.99)
         assert rate(judge, draw(1.45), "refuted") >= at_least(0.99)
         # edge: E = 1 is the upper end of the region around 1/1.2
-        edge = lambda: [Case("x", rng.exponential(size=256), 1 / 1.2)]  # noqa: E731
+        edge = lambda: [Case("x", rng.exponential(size=256), 1 / 1.2)]
         assert rate(judge, edge, "verified", 400, 0.01) <= at_most(0.01, 400)
 
     def test_bias_shrinks_the_region(self):
@@ -261,7 +261,7 @@ class TestBound:
 
     def test_violating_mass_at_the_edge_is_seldom_verified(self):
         rng = np.random.default_rng(3)
-        draw = lambda: [Case("x", (rng.random(459) < 0.01).astype(float), 0.5)]  # noqa: E731
+        draw = lambda: [Case("x", (rng.random(459) < 0.01).astype(float), 0.5)]
         assert rate(Bound(mass=0.01), draw, "verified", 400, 0.01) <= at_most(0.01, 400)
 
     def test_rounding_is_no_counterexample(self):
@@ -323,7 +323,7 @@ class TestBound:
 def test_expectation_bound():
     rng = np.random.default_rng(1)
     se = 0.05 / design_factors(32).verify
-    draw = lambda mean: lambda: [Case("x", mean + se * math.sqrt(32) * rng.standard_normal(32), 1.0)]  # noqa: E731
+    draw = lambda mean: lambda: [Case("x", mean + se * math.sqrt(32) * rng.standard_normal(32), 1.0)]
     judge = ExpectationBound(tolerance=0.05)
     assert rate(judge, draw(1.0), "verified") >= at_least(0.99)
     assert rate(judge, draw(1.1), "refuted") >= at_least(0.99)
@@ -340,7 +340,7 @@ def test_expectation_bound():
 def test_probability_bound():
     rng = np.random.default_rng(1)
     judge = ProbabilityBound(delta=0.05, tolerance=0.5)
-    draw = lambda p: lambda: [Case("x", (rng.random(4000) < p).astype(float), 0.5)]  # noqa: E731
+    draw = lambda p: lambda: [Case("x", (rng.random(4000) < p).astype(float), 0.5)]
     assert rate(judge, draw(0.05), "verified") >= at_least(0.998)
     assert rate(judge, draw(0.12), "refuted") >= at_least(0.99)
     assert rate(judge, draw(0.075), "verified", 400, 0.01) <= at_most(0.01, 400)
@@ -364,7 +364,7 @@ class TestLimit:
     @pytest.mark.parametrize("second", [500, -1500])
     def test_known_order(self, second):
         rng = np.random.default_rng(1)
-        mean = lambda theta: lambda n: theta + 10 / n + second / n**2  # noqa: E731
+        mean = lambda theta: lambda n: theta + 10 / n + second / n**2
         assert rate(Limit(), size_cases(rng, mean(1.0)), "verified") >= at_least(0.998)
         assert rate(Limit(), size_cases(rng, mean(1.1)), "refuted") >= at_least(0.998)
         for status in ("verified", "refuted"):
@@ -373,7 +373,7 @@ class TestLimit:
 
     def test_range_of_orders(self):
         rng = np.random.default_rng(2)
-        cases = lambda theta: size_cases(rng, lambda n: theta + 0.3 * n**-0.5, spread=0.13)  # noqa: E731
+        cases = lambda theta: size_cases(rng, lambda n: theta + 0.3 * n**-0.5, spread=0.13)
         judge = Limit(orders=(0.5, 1.0))
         assert rate(judge, cases(1.0), "verified") >= at_least(0.99)
         assert rate(judge, cases(1.1), "refuted") >= at_least(0.99)
@@ -512,7 +512,7 @@ class TestRate:
     @pytest.mark.parametrize(("coefficient", "b"), [(0.0, 1.0), (3.0, 1.0), (3.0, 0.5), (-2.0, 0.5)])
     def test_corrected(self, coefficient, b):
         rng = np.random.default_rng(2)
-        factor = lambda n: 1 + coefficient * n**-b  # noqa: E731
+        factor = lambda n: 1 + coefficient * n**-b
         judge = Rate(correction=(0.5, 1.0))
         assert rate(judge, self.cases(rng, -1.0, factor), "verified") >= at_least(0.985)
         assert rate(judge, self.cases(rng, -1.1, factor), "refuted") >= at_least(0.985)
@@ -657,7 +657,7 @@ class TestThreshold:
 
     def test_thresholds_of_the_seeds(self):
         rng = np.random.default_rng(4)
-        draw = lambda centre: lambda: [Case("x", centre + 0.05 * rng.standard_normal(160), 0.7)]  # noqa: E731
+        draw = lambda centre: lambda: [Case("x", centre + 0.05 * rng.standard_normal(160), 0.7)]
         judge = Threshold(0.05)
         assert rate(judge, draw(0.7), "verified") >= at_least(0.99)
         assert rate(judge, draw(0.77), "refuted") >= at_least(0.99)

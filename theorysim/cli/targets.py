@@ -50,7 +50,7 @@ def resolve_figures(targets: Sequence[str], data: str | None = None, rescale: bo
     slugs, members = papers.slugs(), papers.figures
     if data is not None:
         slugs = tuple(slug for slug in slugs if papers.takes_data(slug, "figures"))
-        members = lambda slug: papers.figures_on_data(slug, data, rescale)  # noqa: E731
+        members = lambda slug: papers.figures_on_data(slug, data, rescale)
     require(data is not None or not rescale, "--rescale changes the --data, and none was given")
     found = [figure for target in targets or slugs for figure in _in_papers(target, "figure", members)]
     require(bool(found), f"there are no figures in {', '.join(targets or slugs) or 'this installation'}")

@@ -97,7 +97,7 @@ def test_five_points_have_the_reference_risks(session):
     times = decade_times(SIZES["figure-3"]["quick"].horizon, 8)  # those of the figure, which share its measurement
     runs = tuple(Curve(Training(FivePoint(scaled=False), PAIR, eta, times), 0.0) for eta in FIVE_POINT_STEPSIZES)
     small, large = session.measure(CURVES, Design(runs))
-    risk = lambda results, *wanted: [results["risk"][0, times.index(t)] for t in wanted]  # noqa: E731
+    risk = lambda results, *wanted: [results["risk"][0, times.index(t)] for t in wanted]
     assert risk(small, 1000, 10_000) == pytest.approx([0.2724306, 0.0550531], abs=5.1e-8)
     assert risk(large, 10, 100, 1000, 10_000) == pytest.approx([0.4858930, 0.3797907, 0.1975456, 0.0281802], abs=5.1e-8)
     assert (small["s"] == -1).all()

@@ -55,7 +55,7 @@ def test_constants_to_full_precision(activation):
         return mp.diff(phi, z, k)
 
     def largest(f, starts):
-        slope = lambda z: mp.diff(f, z)  # noqa: E731
+        slope = lambda z: mp.diff(f, z)
         values = []
         for start in starts:
             try:
@@ -65,7 +65,7 @@ def test_constants_to_full_precision(activation):
         return max(values)
 
     k = theory.activation_constants(activation)
-    offset = lambda z: phi(z) - z * d(z, 1)  # noqa: E731
+    offset = lambda z: phi(z) - z * d(z, 1)
     starts = (mp.mpf("0.001"), mp.mpf("1.4"), mp.mpf("2.4"))
     assert float(largest(offset, starts)) == pytest.approx(k.kappa, rel=1e-15)
     assert abs(float(d(mp.mpf(0), 2))) == pytest.approx(k.beta, rel=1e-15)

@@ -88,7 +88,7 @@ def random_instances(
 ) -> RandomInstances:
     """The distribution of random instances, with the theory's constants for the modified margin."""
     k = theory.activation_constants(activation, leaks)
-    full = lambda value: np.broadcast_to(np.asarray(value, float), leaks.shape).copy()  # noqa: E731
+    full = lambda value: np.broadcast_to(np.asarray(value, float), leaks.shape).copy()
     return RandomInstances(activation, leaks, full(k.kappa), full(k.beta), full(k.lam), times, rows, width)
 
 
@@ -397,7 +397,7 @@ STEP_INPUTS = ("risk", "slope", "grad_norm2", "eta", "width", "leak")
 def _one_step_settings(preset: str) -> tuple[OneStep, ...]:
     leaks = np.array([0.0, 0.3, 0.8])
     # Just inside the limit, so that rounding of eta L does not cross it.
-    limit = lambda name: (1 - 1e-12) * theory.descent_limit(theory.activation_constants(name, leaks))  # noqa: E731
+    limit = lambda name: (1 - 1e-12) * theory.descent_limit(theory.activation_constants(name, leaks))
     return tuple(
         OneStep(random_instances(name, (0, 1), 16, 8, leaks), np.broadcast_to(limit(name), leaks.shape).copy())
         for name in ACTIVATIONS
@@ -686,6 +686,12 @@ def _one_sample_constant(setting: Training, inputs: Results) -> float:
     return float(1 / theory.one_sample_margin2(network.plus, network.minus, network.leak))
 
 
+ONE_SAMPLE_NETWORKS: tuple[tuple[ActivationName, int, int, float], ...] = (
+    ("softplus", 2, 2, 0.5),
+    ("silu", 2, 2, 0.3),
+    ("huberised-relu", 3, 1, 0.5),
+)
+
 RISK_CONSTANT = Claim(
     id=f"{PAPER}.risk-constant",
     kind="limit",
@@ -731,11 +737,7 @@ RISK_CONSTANT = Claim(
                         10.0,
                         doubling_times({"quick": 100_000, "standard": 1_000_000, "paper": 10_000_000}[preset], 4),
                     )
-                    for activation, plus, minus, leak in (
-                        ("softplus", 2, 2, 0.5),
-                        ("silu", 2, 2, 0.3),
-                        ("huberised-relu", 3, 1, 0.5),
-                    )
+                    for activation, plus, minus, leak in ONE_SAMPLE_NETWORKS
                 ),
                 quick=1,
                 standard=1,
@@ -962,8 +964,8 @@ MONOTONE = every(
 MONOTONE_LOWER_BOUND = Claim(
     id=f"{PAPER}.monotone-lower-bound",
     kind="bound",
-    statement="On x = (gamma, .9), (gamma, -.5), y = 1, gamma <= .1, linear, w_0 = 0: if L(w_t) never rises then eta <= eta_1(gamma)"
-    " and t L(w_t) >= .63 for all t >= 1, so monotone descent is Omega(1/t) where eta = gamma^2 T/120 gives O(1/T^2).",
+    statement="On x = (gamma, .9), (gamma, -.5), y = 1, gamma <= .1, linear, w_0 = 0: if L(w_t) never rises then"
+    " eta <= eta_1(gamma) and t L(w_t) >= .63 for all t >= 1, so monotone descent is Omega(1/t) where eta = gamma^2 T/120 gives O(1/T^2).",
     source="linear paper, Theorem 3; network paper, lower bound; eta_1 derived here, .63 numerical",
     assumptions="w_0 = 0, this data set, gamma in (0, .1], eta in (0, 24]",
     checks=(

@@ -159,7 +159,7 @@ def stable_phase(key: Array, setting: Training | RandomInstances) -> dict[str, A
         best = jnp.where(here, jnp.maximum(c.best, log_gbar + jnp.log(u / -log_risk) - shrink), c.best)
         rose = d.risk > c.previous
         ratio = d.risk / c.previous  # zero at t = 0, where no risk went before
-        least = lambda known, value, where: jnp.where(where, jnp.minimum(known, value), known)  # noqa: E731
+        least = lambda known, value, where: jnp.where(where, jnp.minimum(known, value), known)
         return Stable(
             risk_sum=c.risk_sum + d.risk,
             slope_sum=c.slope_sum + d.slope,

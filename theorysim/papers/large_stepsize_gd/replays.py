@@ -26,8 +26,8 @@ def _drawn(
         described = jax.device_get(measurements.describe_instance(instance))
     X, y, weight = map(np.asarray, instance.problem)
     rows = weight > 0
-    network = isinstance(instance.predictor, TwoLayer)
-    signs = np.asarray(instance.predictor.signs if network else np.ones(1))
+    network = instance.predictor if isinstance(instance.predictor, TwoLayer) else None
+    signs = np.ones(1) if network is None else np.asarray(network.signs)
     neurons = signs != 0
     arguments = {
         "X": X[rows],
@@ -35,7 +35,7 @@ def _drawn(
         "W0": np.asarray(instance.weights)[neurons],
         "a": signs[neurons],
         "eta": Extended(float(instance.eta)),
-        "activation": instance.predictor.activation if network else "linear",
+        "activation": "linear" if network is None else network.activation,
         "leak": float(described["leak"]),
         "dtype": Extended,
     }
@@ -86,9 +86,9 @@ def stable_phase(setting: Training | RandomInstances, key: Any) -> dict[str, np.
     minima = ("norm_ratio", "gc_ratio", "gbar_ratio", "lower", "middle", "upper")
     if s < 0:
         absent = {f"min_{name}": Extended(np.inf) for name in minima} | {"near_monotone": Extended(np.inf)}
-        return results | absent | {"risk_s": Extended(np.inf), "log_gc_s": Extended(0)} | {
-            "rate_min": Extended(np.inf), "rate_max": Extended(-np.inf)
-        }  # fmt: skip
+        absent |= {"risk_s": Extended(np.inf), "log_gc_s": Extended(0)}
+        absent |= {"rate_min": Extended(np.inf), "rate_max": Extended(-np.inf)}
+        return results | {name: np.asarray(value) for name, value in absent.items()}
     settled = np.flatnonzero(eta * lam**2 * risk[s + 1 :] < measurements.SETTLED)
     stop = s + 1 + int(settled[0]) if len(settled) else len(risk)
     L, W, F = risk[s:stop], norm[s:stop], margin[s:stop]
@@ -98,7 +98,7 @@ def stable_phase(setting: Training | RandomInstances, key: Any) -> dict[str, np.
     gbar = F / W
     best = np.maximum.accumulate(gbar * u / -np.log(L) * np.exp(-shrink))
     rate = (1 / L[1:] - 1 / L[0]) / (eta * np.arange(1, len(L)))
-    least = lambda values: np.min(values, initial=Extended(np.inf))  # noqa: E731
+    least = lambda values: np.min(values, initial=Extended(np.inf))
     extremes = {
         "risk_s": L[0],
         "log_gc_s": log_gc[0],

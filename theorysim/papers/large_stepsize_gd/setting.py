@@ -294,7 +294,7 @@ class RandomInstances:
             random.uniform(key, (7 + 3 * rows + width + 2 * count,)), np.cumsum([7 + 3 * rows + width, count])
         )
         normal = (jnp.sqrt(-2 * jnp.log1p(-radial)) * jnp.cos(2 * jnp.pi * angular)).reshape(vectors)
-        pick = lambda i, options: jnp.asarray(options)[jnp.int32(uniform[i] * len(options))]  # noqa: E731
+        pick = lambda i, options: jnp.asarray(options)[jnp.int32(uniform[i] * len(options))]
         n = pick(0, [n for n in (1, 2, 5, 16) if n <= rows])
         d = pick(1, [2, 5])
         m = pick(2, [m for m in (1, 2, 8) if m <= width])

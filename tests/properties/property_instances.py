@@ -250,7 +250,7 @@ def try_all(name: str, strategy: st.SearchStrategy[Any], check: Callable[[Any], 
         # Derandomised runs derive their seed from the text of the test, which is this one for all properties. After its
         # tenth example Hypothesis turns to variations of earlier ones: a new round costs less than new inputs so.
         @seed(zlib.crc32(f"{name}/{number}".encode()))
-        @settings(max_examples=10)
+        @settings(max_examples=10, phases=[__import__("hypothesis").Phase.generate])
         @given(batch=strategy)
         def holds(batch: Any) -> None:
             check(batch)

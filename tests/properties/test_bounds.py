@@ -127,7 +127,7 @@ def calm(activation: str, r: dict[str, Any]) -> np.ndarray:
 
 
 def stable(activation: str, r: dict[str, Any]) -> np.ndarray:
-    """The stable phase is reached, lasts a step, and begins where a step changes the risk by more than rounding does."""
+    """The stable phase is reached, lasts a step, and begins where a step changes the risk by more than rounding."""
     moving = r["eta"] * np.square(constants(activation, r).lam) * r["risk_s"] >= measurements.SETTLED
     return (r["s"] >= 0) & (r["s"] < TIMES[-1]) & moving
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -60,16 +59,22 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray], arrays
     """Equality up to rounding, for the members of the batch; `update` must have been brought to one order."""
     unit = rounding(arrays)
     size = np.linalg.norm(arrays.W.reshape(len(arrays.W), -1), axis=1)
-    scale = {"log_risk": 1.0, "min_margin": 1.0, "norm": size, "descent": one["slope"] * size, "update": None}
+    # Sums may cancel: their rounding is that of the terms, at most 1.2 slope in the gradient.
+    gradient = 1.2 * unit * one["slope"]
+    allowed = {
+        "log_risk": unit,
+        "min_margin": unit,
+        "norm": unit * size,
+        "grad_norm2": 3 * gradient * np.sqrt(one["grad_norm2"]) + gradient**2,
+        "descent": gradient * size,
+        "update": gradient + unit * size,  # a difference of weights, with their rounding
+    }
     for name in one:
-        # Weights carry their own rounding into the update, which is their difference.
-        default = np.abs(one[name]).reshape(len(unit), -1).max(axis=1)
-        allowed = unit * (scale.get(name, default) if name != "update" else default + size)
-        # Squares of slopes below 1e-150 are subnormal or zero.
         difference = np.abs(one[name] - other[name]).reshape(len(unit), -1).max(axis=1)
-        bad = np.flatnonzero(~(difference <= allowed + 1e-290))
-        bad = bad[bad < len(batch)]
-        assert not bad.size, f"{name} of {batch[bad[0]]}: {one[name][bad[0]]} and {other[name][bad[0]]}"
+        # Squares of slopes below 1e-150 are subnormal or zero.
+        bad = ~(difference <= allowed.get(name, unit * np.abs(one[name])) + 1e-290)[: len(batch)]
+        worst = int(np.argmax(bad))
+        assert not bad.any(), f"{name} of {batch[worst]}: {one[name][worst]} and {other[name][worst]}"
 
 
 def try_symmetry(
@@ -127,7 +132,7 @@ def test_one_step_cannot_tell_apart(change, activation):
 
 @pytest.mark.parametrize("activation", NAMES)
 def test_the_stepsize_is_free_of_width_and_of_sample_number(activation):
-    """Every neuron and every sample twice: f, L and the step of each neuron stay, ||W||^2 doubles, ||grad L||^2 halves."""
+    """Every neuron and sample twice: f, L and the step of each neuron stay, ||W||^2 doubles, ||grad L||^2 halves."""
     tried: set[Recipe] = set()
 
     def check(batch: list[Recipe]) -> None:
@@ -256,19 +261,19 @@ def test_batches_agree_with_chunks_and_single_runs(activation):
 
 
 def test_updates_are_linear_in_the_stepsize():
-    """W'(eta) - W is eta times W'(1) - W, and nothing known of W depends on eta; W = 0 makes the difference exact."""
+    """W'(eta) - W is eta times W'(1) - W; from W = 0 the differences are exact."""
 
     @compiled
     def stepped(activation: str, arrays: Arrays) -> tuple[Any, ...]:
         ready = instance(activation, arrays)
-        moved, d = step(init(0 * ready.weights), ready.predictor, ready.problem, arrays.eta)
-        once, e = step(init(0 * ready.weights), ready.predictor, ready.problem, 1.0)
-        return moved.weights, arrays.eta * once.weights, jnp.stack(d[2:3] + d[3:4]), jnp.stack(e[2:3] + e[3:4])
+        moved, _ = step(init(0 * ready.weights), ready.predictor, ready.problem, arrays.eta)
+        once, _ = step(init(0 * ready.weights), ready.predictor, ready.problem, 1.0)
+        return moved.weights, arrays.eta * once.weights
 
     tried: set[Recipe] = set()
 
     def check(batch: list[Recipe]) -> None:
-        moved, scaled, _, _ = stepped("silu", stack("silu", batch))
+        moved, scaled = stepped("silu", stack("silu", batch))
         np.testing.assert_allclose(moved, scaled, rtol=1e-15)
         tried.update(batch)
 
@@ -306,7 +311,7 @@ def test_xor_constants_are_symmetric_and_least_for_equal_groups(draws):
     )
 )
 def test_bounds_fall_with_time_and_margin(draws):
-    """A longer average and a larger margin never loosen the EoS bounds; a larger stepsize never raises the threshold."""
+    """A longer average and a larger margin never loosen the EoS bounds; more eta or n never raises the threshold."""
     eta, leak, gamma, n = map(np.array, zip(*draws, strict=True))
     k = theory.activation_constants("softplus", np.maximum(leak, 0.01))
     t = np.array([1, 3, 10, 100, 10_000])

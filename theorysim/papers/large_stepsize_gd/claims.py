@@ -965,7 +965,8 @@ MONOTONE_LOWER_BOUND = Claim(
     id=f"{PAPER}.monotone-lower-bound",
     kind="bound",
     statement="On x = (gamma, .9), (gamma, -.5), y = 1, gamma <= .1, linear, w_0 = 0: if L(w_t) never rises then"
-    " eta <= eta_1(gamma) and t L(w_t) >= .63 for all t >= 1, so monotone descent is Omega(1/t) where eta = gamma^2 T/120 gives O(1/T^2).",
+    " eta <= eta_1(gamma) and t L(w_t) >= .63 for all t >= 1, so monotone descent is Omega(1/t)"
+    " where eta = gamma^2 T/120 gives O(1/T^2).",
     source="linear paper, Theorem 3; network paper, lower bound; eta_1 derived here, .63 numerical",
     assumptions="w_0 = 0, this data set, gamma in (0, .1], eta in (0, 24]",
     checks=(

@@ -204,9 +204,9 @@ def one_step_again(activation: str, arrays: Arrays, results: dict[str, Any], ind
 
 
 def descent(activation: str, r: dict[str, Any]) -> Side:
-    promised = theory.one_step_descent(
-        r["risk"], r["slope"], r["grad_norm2"], r["eta"], r["width"], constants(activation, r)
-    )
+    k = constants(activation, r)
+    with np.errstate(invalid="ignore", over="ignore"):  # states that do not count: see `admissible` below
+        promised = theory.one_step_descent(r["risk"], r["slope"], r["grad_norm2"], r["eta"], r["width"], k)
     return Side(r["next_risk"], promised, 1e-12 * r["risk"])
 
 

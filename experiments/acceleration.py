@@ -30,7 +30,6 @@ SIZES = {"quick": (25, 30_000), "standard": (49, 100_000), "paper": (97, 1_000_0
 """Stepsizes and horizon of the first two panels."""
 
 SHOWN = (4.0, 16.0, 30.0, 120.0)
-LEAST_SCALED_RISK = 0.63
 
 
 def gains(session: Session) -> matplotlib.figure.Figure:
@@ -56,7 +55,7 @@ def gains(session: Session) -> matplotlib.figure.Figure:
     over_eta.axvline(theory.largest_monotone_stepsize(GAMMA), color=THEORY, linestyle=":", linewidth=1)
 
     for panel in (over_time, over_eta):
-        panel.axhline(LEAST_SCALED_RISK, color=THEORY, linestyle="--", linewidth=1)
+        panel.axhline(theory.MONOTONE_SCALED_RISK, color=THEORY, linestyle="--", linewidth=1)
     T = np.asarray(budgets(session), float)
     proportional = theory.acceleration_stepsize(GAMMA, T)
     fast = risk_at_budgets(session, LinearPredictor(), proportional)
@@ -76,7 +75,7 @@ def gains(session: Session) -> matplotlib.figure.Figure:
         proxy("(b) monotone", COLORS[0], "^"),
         proxy("(b) not monotone", COLORS[1], "o"),
         proxy(r"(b) $1/(\eta \gamma^2)$; (c) $\gamma^2 T/(120 \cdot 16)$", linestyle="-"),
-        proxy(rf"least of monotone runs, ${LEAST_SCALED_RISK}$", linestyle="--"),
+        proxy(rf"least of monotone runs, ${theory.MONOTONE_SCALED_RISK}$", linestyle="--"),
         proxy(r"$\eta_1$, above which $L_1 > L_0$", linestyle=":"),
     ]
     title = f"two points, linear, {sizes(n=2, d=2)}, " + rf"$\gamma = {GAMMA:g}$, $w_0 = 0$: deterministic"

@@ -45,27 +45,44 @@ LEAKS = np.array([0.3, 0.5, 0.8])
 # --- experiments ------------------------------------------------------------------------------------------------------
 
 
-def _elements(setting: Any) -> float:
-    """Floating-point operations of one gradient-descent run: 80 a preactivation, 4 a multiply-add pair, 60 a reduction."""
+def _step_operations(n: int, d: int, m: int) -> float:
+    """Floating-point operations of one step: 80 a preactivation, 4 d for its matrix products, 60 a loss."""
+    return n * (m * (80 + 4 * d) + 60)
+
+
+def _operations(setting: Any) -> float:
+    """Floating-point operations of one gradient-descent run."""
     if isinstance(setting, RandomInstances):
-        n, d, m = setting.rows, 5, setting.width
-    else:
-        n, d = np.shape(setting.data.X) if hasattr(setting.data, "X") else (5, 3)
-        m = setting.predictor.width if isinstance(setting.predictor, Network) else 1
-    return float(setting.times[-1]) * (n * m * (80 + 4 * d) + 60 * n)
+        return setting.times[-1] * _step_operations(setting.rows, 5, setting.width)
+    n, d = np.shape(setting.data.X) if isinstance(setting.data, Samples) else (5, 3)
+    return setting.times[-1] * _step_operations(n, d, getattr(setting.predictor, "width", 1))
 
 
-STABLE = Experiment(f"{PAPER}/stable-phase", measurements.stable_phase, operations=_elements)
-RECORDS = Experiment(f"{PAPER}/records", measurements.records, operations=_elements)
-ONE_STEP = Experiment(f"{PAPER}/one-step", measurements.one_step)
-EXTREMES = Experiment(
-    f"{PAPER}/activation-extremes", measurements.activation_extremes, operations=lambda _: 4e6 * 300.0
+def _one_step_operations(setting: OneStep | TwoPointStep) -> float:
+    if isinstance(setting, TwoPointStep):
+        return 2 * measurements.LOG_RATIOS.size * _step_operations(2, 2, 1)
+    return (measurements.WALK + 2) * _step_operations(setting.instances.rows, 5, setting.instances.width)
+
+
+STABLE = Experiment(f"{PAPER}/stable-phase", measurements.stable_phase, operations=_operations)
+RECORDS = Experiment(f"{PAPER}/records", measurements.records, operations=_operations)
+BUDGET = Experiment(f"{PAPER}/budget", measurements.budget, operations=lambda s: _operations(s.training))
+MONOTONE_RUNS = Experiment(
+    f"{PAPER}/monotone-runs", measurements.records, operations=lambda s: s.times[-1] * _step_operations(2, 2, 1)
 )
-HOMOGENEITY = Experiment(f"{PAPER}/near-homogeneity", measurements.near_homogeneity)
-LOCATION = Experiment(f"{PAPER}/descent-location", measurements.descent_location)
-BUDGET = Experiment(f"{PAPER}/budget", measurements.budget, operations=lambda s: _elements(s.training))
-MONOTONE_RUNS = Experiment(f"{PAPER}/monotone-runs", measurements.records, operations=lambda s: s.times[-1] * 200.0)
-ADVANTAGE = Experiment(f"{PAPER}/advantage", measurements.advantage, operations=lambda s: 2 * _elements(s.fast))
+ADVANTAGE = Experiment(f"{PAPER}/advantage", measurements.advantage, operations=lambda s: 2 * _operations(s.fast))
+ONE_STEP = Experiment(f"{PAPER}/one-step", measurements.one_step, operations=_one_step_operations)
+LOCATION = Experiment(
+    f"{PAPER}/descent-location", measurements.descent_location, operations=lambda s: 40 * _one_step_operations(s)
+)
+EXTREMES = Experiment(
+    f"{PAPER}/activation-extremes", measurements.activation_extremes, operations=lambda s: 5 * 4e6 * 160
+)
+HOMOGENEITY = Experiment(
+    f"{PAPER}/near-homogeneity",
+    measurements.near_homogeneity,
+    operations=lambda s: 10 * _step_operations(1, 5, s.width),
+)
 
 
 # --- shared readings --------------------------------------------------------------------------------------------------
@@ -979,7 +996,7 @@ MONOTONE_LOWER_BOUND = Claim(
             experiment=MONOTONE_RUNS,
             design=MONOTONE,
             observable=lambda setting, results: results["least_scaled_risk"],
-            predict=lambda setting, inputs: 0.63,
+            predict=lambda setting, inputs: theory.MONOTONE_SCALED_RISK,
             admissible=_monotone,
             judge=Bound(mass=1e-3, sense=">=", rounding=1e-12),
             control=Control(
@@ -1125,7 +1142,7 @@ def on_data(source: str, rescale: bool = False) -> tuple[Claim, ...]:
         return (*linear, *networks)
 
     design = every(runs, quick=1, standard=4, paper=16)
-    found = f"certified margin gamma in [{margin.lower:.6g}, {margin.upper:.6g}]"
+    found = f"certified margin gamma = {margin.lower:.9g} (at most {margin.upper:.9g})"
     if not separable:
         found = "not linearly separable: the bounds of the EoS phase do not apply and are left out"
     note = f"Data {data.name}: n = {n}, d = {d}, {found}."

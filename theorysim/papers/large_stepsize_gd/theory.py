@@ -546,6 +546,11 @@ def acceleration_constant(gamma: Real, leak: Real | None = None) -> Value:
     return 120 / (np.asarray(gamma, dtype=np.float64) ** 4 * margin2)
 
 
+MONOTONE_SCALED_RISK = 0.63
+"""t L(w_t) of monotone runs on the two-point data (p = .9, q = .5, gamma <= .1, w_0 = 0) is at least this; numerical, the
+smallest found being .635 at gamma = .1."""
+
+
 def largest_monotone_stepsize(gamma: Real, p: float = 0.9, q: float = 0.5) -> Value:
     """eta_1: every eta > eta_1 gives L(w_1) > L(w_0) on x_1 = (gamma, p), x_2 = (gamma, -q), y = 1, linear, w_0 = 0.
 

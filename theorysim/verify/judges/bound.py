@@ -128,7 +128,7 @@ class Bound:
             self.kind,
             predicted=0.0,
             estimate=seen / tally.draws if tally.draws else None,
-            interval=(0.0, limit),
+            interval=(0.0, limit) if random else (seen / max(tally.draws, 1),) * 2,
             region=(0.0, 0.0 if self.exhaustive else self.mass),
             # the chance of seeing no violation if their mass were as large as `mass`
             p_verified=((1 - self.mass) ** tally.draws if sound else 1.0) if random else None,

@@ -48,11 +48,11 @@ one_step = compiled(step_of)
 
 
 def rounding(arrays: Arrays) -> np.ndarray:
-    """What two orders of summation may differ by, per unit of a quantity: margins are sums of terms up to Lam |<x, w>|.
+    """What two orders of summation may differ by, per unit: 50 eps times the largest ||x|| ||w||, and at least 1e-13.
 
     An error e of a margin is a relative error e of risk and slope, and (times eta's 1) an absolute one of the weights.
     """
-    return 1e-13 * (1 + np.abs(np.einsum("bnd,bmd->bnm", arrays.X, arrays.W)).max(axis=(1, 2)))
+    return 1e-14 * (10 + np.linalg.norm(arrays.X, axis=2).max(axis=1) * np.linalg.norm(arrays.W, axis=2).max(axis=1))
 
 
 def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray], arrays: Arrays, batch: list[Recipe]) -> None:

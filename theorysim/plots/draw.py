@@ -112,9 +112,9 @@ def band(
 
 
 def size_colors(count: int) -> list[str]:
-    """`count` colours from light to dark for growing sizes, of a scale that is monotone in lightness (cividis)."""
+    """`count` colours from light to dark for growing sizes, of a scale that is monotone in lightness (viridis)."""
     require(count >= 1, f"count of sizes must be at least 1, got {count}")
-    scale = mpl.colormaps["cividis"]
+    scale = mpl.colormaps["viridis"]
     return [to_hex(scale(value)) for value in np.linspace(0.85, 0.0, count)]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int, Shaped
 
 from theorysim.papers.large_stepsize_gd import measurements, replays, theory
 from theorysim.papers.large_stepsize_gd.data import certified_margin, parse_data
@@ -132,8 +132,8 @@ def ones(setting: Any, inputs: Results) -> float:
 
 
 def reached(setting: Any, results: Results) -> np.ndarray:
-    """The stable phase is reached by the horizon, and lasts at least one step."""
-    return (results["s"] >= 0) & (results["s"] < setting.times[-1])
+    """At least one step of the stable phase lies before the horizon and above the rounding of the risk."""
+    return np.isfinite(results["min_norm_ratio"])
 
 
 # Random instances, shared by the bounds on trajectories. The paper preset is the sheet-size property sweep.
@@ -165,30 +165,30 @@ def linear_control(data: Any, eta: float, **changes: Any) -> dict[str, Design]:
 # --- activation constants ---------------------------------------------------------------------------------------------
 
 
-def _constant_vectors(setting: Leak, inputs: Results) -> Float[np.ndarray, "5 4"]:
+def _constant_vectors(setting: Leak, inputs: Results) -> Shaped[np.ndarray, "5 4"]:
     """kappa, beta, alpha, Lam of each activation."""
     rows = [theory.activation_constants(name, setting.leak) for name in ACTIVATIONS]
     return np.array([[k.kappa, k.beta, k.alpha, k.lam] for k in rows], float)
 
 
-def _halved_kappa(setting: Leak, inputs: Results) -> Float[np.ndarray, "5 4"]:
+def _halved_kappa(setting: Leak, inputs: Results) -> Shaped[np.ndarray, "5 4"]:
     return _constant_vectors(setting, inputs) * [0.5, 1, 1, 1]
 
 
-def _extremes_floor(setting: Leak, results: Results) -> Float[np.ndarray, "S 5 4"]:
+def _extremes_floor(setting: Leak, results: Results) -> Shaped[np.ndarray, "S 5 4"]:
     """64 x 2^-29 of what float32 changes at equal inputs: what rounding can do to the float64 value."""
     return 64 * 2.0**-29 * np.abs(results["single"] - results["double"])
 
 
-def _assumption_sides(setting: RandomInstances, results: Results) -> Float[np.ndarray, "S 3 5"]:
+def _assumption_sides(setting: RandomInstances, results: Results) -> Shaped[np.ndarray, "S 3 5"]:
     # |f| on both sides of the second: its rounding is relative to the terms, not to a difference that may vanish.
     return np.stack([results["gradient"], results["defect"] + results["size"], results["change"]], axis=1)
 
 
-def _assumption_bounds(lipschitz: float | None = None) -> Callable[[Any, Results], Float[np.ndarray, "S 3 5"]]:
+def _assumption_bounds(lipschitz: float | None = None) -> Callable[[Any, Results], Shaped[np.ndarray, "S 3 5"]]:
     """Lam ||x||/sqrt(m), kappa (+ |f|) and (beta/m) ||W - W'||; with `lipschitz` in place of Lam where given."""
 
-    def predict(setting: RandomInstances, inputs: Results) -> Float[np.ndarray, "S 3 5"]:
+    def predict(setting: RandomInstances, inputs: Results) -> Shaped[np.ndarray, "S 3 5"]:
         m, leak = inputs["width"], inputs["leak"]
         k = [theory.activation_constants(name, leak) for name in ACTIVATIONS]
         stack = lambda values: np.stack(np.broadcast_arrays(*values, leak)[:-1], axis=-1)
@@ -528,7 +528,7 @@ DESCENT_THRESHOLD_SHARP = Claim(
 MARGIN_RATIOS = ("min_norm_ratio", "min_gc_ratio", "min_lower", "min_middle", "min_upper", "near_monotone")
 
 
-def _margin_ratios(setting: Any, results: Results) -> Float[np.ndarray, "S 6"]:
+def _margin_ratios(setting: Any, results: Results) -> Shaped[np.ndarray, "S 6"]:
     """Least ratios over the stable phase of: consecutive norms, consecutive gc, (u/||W||)/gc, gbar/(u/||W||),
     (log(1/L)/||W||)/gbar, and gbar_t over every earlier gbar_r (u_r/log(1/L_r)) exp(-C L_r/u_r)."""
     return np.stack([results[name] for name in MARGIN_RATIOS], axis=-1)
@@ -667,7 +667,7 @@ RISK_SANDWICH = Claim(
 # --- limits -----------------------------------------------------------------------------------------------------------
 
 
-def _scaled_risk(setting: Training, results: Results) -> Float[np.ndarray, "S K"]:
+def _scaled_risk(setting: Training, results: Results) -> Shaped[np.ndarray, "S K"]:
     """eta t L(W_t) at the recorded times after 0."""
     return setting.eta * np.asarray(setting.times[1:]) * results["risk"][:, 1:]
 
@@ -688,7 +688,7 @@ def allocation(setting: Training, inputs: Results) -> Int[np.ndarray, "S 4"]:
     return np.stack([(side > 0).sum(1) if up else (side <= 0).sum(1) for side in (along, across) for up in (1, 0)], 1)
 
 
-def _xor_constant(setting: Training, inputs: Results) -> Float[np.ndarray, "S 1"]:
+def _xor_constant(setting: Training, inputs: Results) -> Shaped[np.ndarray, "S 1"]:
     network = _network(setting)
     return theory.xor_constant(allocation(setting, inputs), network.leak, network.width)[:, None]
 
@@ -791,7 +791,7 @@ RISK_CONSTANT = Claim(
 )
 
 
-def _margin_limits(setting: Training, results: Results) -> Float[np.ndarray, "S 3 K"]:
+def _margin_limits(setting: Training, results: Results) -> Shaped[np.ndarray, "S 3 K"]:
     """w_2, gamma w_1 - min_i F_i and 2 w_1 (||w|| - w_1) at the recorded times after 0."""
     assert isinstance(setting.data, TwoPoint)
     w_1, w_2 = results["weights"][:, 1:, 0, 0], results["weights"][:, 1:, 0, 1]
@@ -800,7 +800,7 @@ def _margin_limits(setting: Training, results: Results) -> Float[np.ndarray, "S 
 
 
 def _margin_limit_constants(swap: bool = False) -> Callable[[Any, Results], np.ndarray]:
-    def predict(setting: Training, inputs: Results) -> Float[np.ndarray, "3 1"]:
+    def predict(setting: Training, inputs: Results) -> Shaped[np.ndarray, "3 1"]:
         assert isinstance(setting.data, TwoPoint)
         p, q = setting.data.p, setting.data.q
         b, gap = theory.margin_limit_constants(p, q)
@@ -879,7 +879,7 @@ def _budget(setting: Budget | Contest) -> float:
     return setting.horizon
 
 
-def _risk_at_budget(setting: Budget, results: Results) -> Float[np.ndarray, " S"]:
+def _risk_at_budget(setting: Budget, results: Results) -> Shaped[np.ndarray, " S"]:
     return results["risk"][:, setting.training.times.index(round(setting.horizon))]
 
 
@@ -1128,7 +1128,7 @@ def on_data(source: str, rescale: bool = False) -> tuple[Claim, ...]:
     """
     data = parse_data(source, rescale)
     margin = certified_margin(data.X, data.y)
-    separable = margin.lower > 0
+    separable = bool(margin.lower > 0)
     samples = Samples(data.name, data.X, data.y, max(margin.lower, 0.0), margin.direction)
     n, d = data.X.shape
 

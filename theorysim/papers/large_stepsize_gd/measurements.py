@@ -134,7 +134,7 @@ def stable_phase(key: Array, setting: Training | RandomInstances) -> dict[str, A
     """Sums of risk and slope over k < t at the recorded times, first time s under the threshold, stable-phase extremes.
 
     Returns the instance's description, `risk_sum` and `slope_sum` of shape (K,), and the scalars of `Stable`; s = -1 where
-    the threshold is not reached by the horizon, and then ratios are infinite.
+    the threshold is not reached by the horizon. Ratios are infinite where no step of the stable phase could be observed.
     """
     instance = setting.draw(key)
     eta, n, margin = instance.eta, instance.samples, instance.margin
@@ -153,7 +153,7 @@ def stable_phase(key: Array, setting: Training | RandomInstances) -> dict[str, A
         first = (c.s < 0) & (d.risk <= threshold)
         moving = eta * lam2 * d.risk >= SETTLED
         inside = (c.s >= 0) & moving  # W_{t-1} and W_t both in the stable phase
-        here = first | inside
+        here = (first & moving) | inside
         risk_s = jnp.where(first, d.risk, c.risk_s)
         rate = (1 / d.risk - 1 / risk_s) / (eta * (d.step - c.s))
         best = jnp.where(here, jnp.maximum(c.best, log_gbar + jnp.log(u / -log_risk) - shrink), c.best)

@@ -84,7 +84,7 @@ def stable_phase(setting: Training | RandomInstances, key: Any) -> dict[str, np.
         "s": np.asarray(s),
     }
     minima = ("norm_ratio", "gc_ratio", "gbar_ratio", "lower", "middle", "upper")
-    if s < 0:
+    if s < 0 or eta * lam**2 * risk[s] < measurements.SETTLED:
         absent = {f"min_{name}": Extended(np.inf) for name in minima} | {"near_monotone": Extended(np.inf)}
         absent |= {"risk_s": Extended(np.inf), "log_gc_s": Extended(0)}
         absent |= {"rate_min": Extended(np.inf), "rate_max": Extended(-np.inf)}

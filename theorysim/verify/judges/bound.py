@@ -123,12 +123,13 @@ class Bound:
         limit = float(clopper_pearson(seen, tally.draws, alpha)[1]) if tally.draws else 1.0
         sound = tally.inputs > 0 and not (seen or tally.invalid)
         random = not (self.exhaustive or tally.certified)
+        share = seen / max(tally.draws, 1)
         return Judgement(
             status,
             self.kind,
             predicted=0.0,
-            estimate=seen / tally.draws if tally.draws else None,
-            interval=(0.0, limit) if random else (seen / max(tally.draws, 1),) * 2,
+            estimate=share if tally.draws else None,
+            interval=(0.0, limit) if random else (share, share),
             region=(0.0, 0.0 if self.exhaustive else self.mass),
             # the chance of seeing no violation if their mass were as large as `mass`
             p_verified=((1 - self.mass) ** tally.draws if sound else 1.0) if random else None,

@@ -149,6 +149,15 @@ def init(weights: Float[Array, "m d"]) -> State:
     return State(weights, jnp.zeros((), jnp.int32))
 
 
+def blank(state: State, problem: Problem) -> Diagnostics:
+    """Diagnostics of shapes and dtypes as `step` gives them, all zero: what a loop carries before its first step."""
+    dtype = jnp.result_type(state.weights, problem.X)
+    zero = jnp.zeros((), dtype)
+    return Diagnostics(
+        jnp.zeros_like(state.step), jnp.zeros_like(state.weights), jnp.zeros(problem.y.shape, dtype), *[zero] * 7
+    )
+
+
 def step(state: State, predictor: Predictor, problem: Problem, eta: Scalar | float) -> tuple[State, Diagnostics]:
     """One step W_{t+1} = W_t - eta m grad L(W_t), and the diagnostics of W_t (the iterate before the step)."""
     weights, t = state
@@ -207,10 +216,7 @@ def run(
 
     times = jnp.asarray(times, state.step.dtype)
     starts = jnp.concatenate([state.step[None], times[:-1]])
-    unknown = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(step, state, predictor, problem, eta)[1]
-    )
-    carry = (state, reduction.start, unknown)
+    carry = (state, reduction.start, blank(state, problem))
     (state, accumulated, last), trace = lax.scan(interval, carry, (starts, times))
     return state, trace, reduction.update(accumulated, last)
 

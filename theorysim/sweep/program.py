@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
@@ -72,11 +73,17 @@ def _token(measure: Callable[..., Any]) -> str:
 
 
 @lru_cache(maxsize=1024)
-def observables(program: Program, tree: Any, leaves: Leaves) -> dict[str, jax.ShapeDtypeStruct]:
-    """Names, shapes and dtypes of what one sample yields."""
+def traced(program: Program, tree: Any, leaves: Leaves) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
+    """One sample as a closed jaxpr, and the names, shapes and dtypes of what it yields. The measure is traced only here."""
     with jax.enable_x64(program.x64):
         key = jax.ShapeDtypeStruct((2,), np.uint32)
-        outputs = jax.eval_shape(program.sample, key, tree.unflatten(leaves))
+        closed, outputs = jax.make_jaxpr(program.sample, return_shape=True)(key, tree.unflatten(leaves))
+    return closed, outputs
+
+
+def observables(program: Program, tree: Any, leaves: Leaves) -> dict[str, jax.ShapeDtypeStruct]:
+    """Names, shapes and dtypes of what one sample yields."""
+    outputs = traced(program, tree, leaves)[1]
     return {name: jax.ShapeDtypeStruct(outputs[name].shape, outputs[name].dtype) for name in sorted(outputs)}
 
 
@@ -91,7 +98,14 @@ def text(program: Program, tree: Any, leaves: Leaves) -> str:
 def compiled(program: Program, tree: Any, leaves: Leaves, batch: int) -> Any:
     """The program for `batch` samples, divided among the local devices where there are several."""
     devices = jax.local_devices()
-    function: Callable[..., Any] = jax.vmap(program.sample)
+    closed, outputs = traced(program, tree, leaves)
+    structure = jax.tree.structure(outputs)
+
+    def sample(key: Any, setting: Setting) -> dict[str, Any]:
+        flat = jax.extend.core.jaxpr_as_fun(closed)(*jax.tree.leaves((key, setting)))
+        return jax.tree.unflatten(structure, flat)
+
+    function: Callable[..., Any] = jax.vmap(sample)
     options: dict[str, Any] = {}
     if len(devices) > 1:
         mesh, spec = jax.sharding.Mesh(np.array(devices), ("sample",)), PartitionSpec("sample")

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from theorysim.errors import require
 from theorysim.kernels.activations import ACTIVATIONS, leaky
-from theorysim.kernels.gradient_descent import Diagnostics, Linear, Reduction, TwoLayer, init, problem, run, step
+from theorysim.kernels.gradient_descent import Diagnostics, Linear, Reduction, TwoLayer, blank, init, problem, run, step
 from theorysim.papers.large_stepsize_gd.setting import (
     Budget,
     Contest,
@@ -324,11 +324,8 @@ def one_step(key: Array, setting: OneStep | TwoPointStep) -> dict[str, Array]:
         return state, (now, seen[0])
 
     state = init(instance.weights)
-    blank = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-        jax.eval_shape(step, state, instance.predictor, instance.problem, instance.eta)[1],
-    )
-    _, (then, now) = jax.lax.fori_loop(0, WALK + 2, advance, (state, (blank, blank)))
+    unseen = blank(state, instance.problem)
+    _, (then, now) = jax.lax.fori_loop(0, WALK + 2, advance, (state, (unseen, unseen)))
     return {
         "risk": now.risk,
         "next_risk": then.risk,

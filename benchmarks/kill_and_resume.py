@@ -1,7 +1,7 @@
 """Kill a verification without warning at random moments, resume it each time, and compare with an uninterrupted run.
 
 Both runs are `theorysim verify` in processes of their own, with one stated memory, so that their chunks agree. Each kill
-is a SIGKILL at a seeded random moment, start-up included, such that the work left lasts for the kills to come.
+is a SIGKILL up to two seconds after a random number of chunks is finished, start-up included; numbers and delays are seeded.
 At the end every stored array must be equal bit for bit, and no chunk that was finished before a kill computed again.
 """
 
@@ -95,14 +95,14 @@ def main() -> int:
     print(f"uninterrupted: {total} chunks, {seconds:.1f} s ({arguments.preset}, {', '.join(arguments.targets)})")
     print(f"started again, with nothing left to compute: {start_up:.1f} s\n")
     print(f"{'kill':>4}  {'after s':>8}  {'chunks':>6}  {'new':>5}  {'lost or redone':>14}")
-    moments = np.random.default_rng(arguments.seed).uniform(0, 2, arguments.kills)
+    draws = np.random.default_rng(arguments.seed)
     broken, kept, lost, killed, restarts = folder / "broken", {}, 0, 0, 0.0
-    for number, share in enumerate(moments, 1):
-        left = max(seconds - start_up, 0) * (1 - len(kept) / total) / (arguments.kills - number + 2)
-        wait = share * (start_up + left)
+    for number, progress in enumerate(np.sort(draws.integers(0, total, arguments.kills)), 1):
         clock, process = time.perf_counter(), start(*run, broken)
+        while process.poll() is None and len(markers(broken)) < progress:
+            time.sleep(0.05)
         try:
-            process.wait(timeout=wait)
+            process.wait(timeout=draws.uniform(0, 2))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -112,7 +112,8 @@ def main() -> int:
         gone = sum(now.get(name) != written for name, written in kept.items())
         lost += gone
         end = "" if process.returncode == -signal.SIGKILL else "  (had finished)"
-        print(f"{number:>4}  {wait:>8.1f}  {len(now):>6}  {len(now) - len(kept):>5}  {gone:>14}{end}", flush=True)
+        seen = time.perf_counter() - clock
+        print(f"{number:>4}  {seen:>8.1f}  {len(now):>6}  {len(now) - len(kept):>5}  {gone:>14}{end}", flush=True)
         kept = now
     last = finish(*run, broken)
     lost += sum(markers(broken).get(name) != written for name, written in kept.items())

@@ -15,10 +15,7 @@ import numpy as np
 
 from theorysim.errors import require
 from theorysim.sweep import Experiment
-from theorysim.verify.verdict import Judgement
-
-ALPHA = 2e-4
-"""Error rate of a verdict, per claim and per direction: .05 over a report of 250 claims."""
+from theorysim.verify.verdict import ALPHA, Judgement
 
 PRESETS = ("quick", "standard", "paper")
 KINDS = ("identity", "bound", "limit", "law", "rate", "threshold", "ordering")

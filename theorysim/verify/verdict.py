@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+ALPHA = 2e-4
+"""Error rate of a verdict, per claim and per direction: .05 over a report of 250 claims."""
+
 Status = Literal["verified", "refuted", "inconclusive"]
 ClaimStatus = Literal["verified", "refuted", "inconclusive", "toothless"]
 
@@ -96,18 +99,22 @@ class Verdict:
 
     @property
     def judged(self) -> Status:
-        """The conjunction of the judgements alone, controls apart."""
-        statuses = [check.judgement.status for check in self.checks]
-        if "refuted" in statuses:
+        """The conjunction of the judgements alone, controls apart: verified iff all are, refuted iff one is at alpha/J."""
+        if any(self._refutes(check.judgement) for check in self.checks):
             return "refuted"
-        return "verified" if statuses and all(s == "verified" for s in statuses) else "inconclusive"
+        return "verified" if all(check.judgement.status == "verified" for check in self.checks) else "inconclusive"
+
+    def _refutes(self, judgement: Judgement) -> bool:
+        """A certified counterexample, or a p-value that stays below alpha when one of J checks may err."""
+        chance = 0.0 if judgement.certified or judgement.p_refuted is None else judgement.p_refuted
+        return judgement.status == "refuted" and chance <= ALPHA / len(self.checks)
 
     @property
     def headline(self) -> CheckVerdict:
-        """The check that decided: the first with the claim's own status."""
-        if self.status == "toothless":
-            return next(check for check in self.checks if check.toothless)
-        return next(check for check in self.checks if check.judgement.status == self.judged)
+        """The check that decided: the first that is toothless, refuted or not verified, else the first."""
+        signs = (lambda check: check.toothless, lambda check: self._refutes(check.judgement))
+        signs += (lambda check: check.judgement.status != "verified",)
+        return next((check for sign in signs for check in self.checks if sign(check)), self.checks[0])
 
     @property
     def failed(self) -> bool:

@@ -84,24 +84,27 @@ def stable_phase(setting: Training | RandomInstances, key: Any) -> dict[str, np.
         "s": np.asarray(s),
     }
     minima = ("norm_ratio", "gc_ratio", "gbar_ratio", "lower", "middle", "upper")
+    u_s = -np.log(2 * n * risk[s]) - kappa
+    C = sign * Extended(4) / 3 * (n + eta * (lam**2 + beta / 2))
+    results |= {
+        "risk_s": risk[s] if s >= 0 else Extended(np.inf),
+        "log_gc_s": np.log(u_s) - np.log(norm[s]) - C * risk[s] / u_s if s >= 0 else Extended(0),
+    }
     if s < 0 or eta * lam**2 * risk[s] < measurements.SETTLED:
-        absent = {f"min_{name}": Extended(np.inf) for name in minima} | {"near_monotone": Extended(np.inf)}
-        absent |= {"risk_s": Extended(np.inf), "log_gc_s": Extended(0)}
-        absent |= {"rate_min": Extended(np.inf), "rate_max": Extended(-np.inf)}
+        absent = {f"min_{name}": Extended(np.inf) for name in minima}
+        absent |= {"near_monotone": Extended(np.inf), "rate_min": Extended(np.inf), "rate_max": Extended(-np.inf)}
         return results | {name: np.asarray(value) for name, value in absent.items()}
     settled = np.flatnonzero(eta * lam**2 * risk[s + 1 :] < measurements.SETTLED)
     stop = s + 1 + int(settled[0]) if len(settled) else len(risk)
     L, W, F = risk[s:stop], norm[s:stop], margin[s:stop]
     u = -np.log(2 * n * L) - kappa
-    shrink = sign * Extended(4) / 3 * (n + eta * (lam**2 + beta / 2)) * L / u
+    shrink = C * L / u
     log_gc = np.log(u) - np.log(W) - shrink
     gbar = F / W
     best = np.maximum.accumulate(gbar * u / -np.log(L) * np.exp(-shrink))
     rate = (1 / L[1:] - 1 / L[0]) / (eta * np.arange(1, len(L)))
     least = lambda values: np.min(values, initial=Extended(np.inf))
     extremes = {
-        "risk_s": L[0],
-        "log_gc_s": log_gc[0],
         "min_norm_ratio": least(W[1:] / W[:-1]),
         "min_gc_ratio": least(np.exp(np.diff(log_gc))),
         "min_gbar_ratio": least(gbar[1:] / gbar[:-1]),

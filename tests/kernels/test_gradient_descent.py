@@ -213,3 +213,78 @@ def test_log_spaced_times_increase_from_0_to_the_horizon(steps, count):
 def test_bad_record_times_are_refused(steps, count, named):
     with pytest.raises(InputError, match=named):
         log_spaced_times(steps, count)
+
+
+def test_network_acceleration_reference_values():
+    """The same data and stepsizes, leaky softplus c = .5, m = 2, a = (+1, -1), W_0 = 0."""
+    data = problem(jnp.asarray([[0.1, 0.9], [0.1, -0.5]]), jnp.ones(2))
+    horizons = np.array([10_000, 100_000, 300_000, 1_000_000])
+    predictor = TwoLayer(jnp.asarray([1.0, -1.0]), 0.5, 2.0, "softplus")
+    one = lambda eta: run(init(jnp.zeros((2, 2))), predictor, data, eta, times=horizons, observe=lambda d, _: d.risk)[1]
+    risks = np.diag(jax.jit(jax.vmap(one))(jnp.asarray(0.01 * horizons / 120)))
+    np.testing.assert_allclose(risks, [2.0583733e-2, 1.9219587e-4, 2.1335250e-5, 1.9200087e-6], rtol=3e-8)
+
+
+# eta T L at eta = 10, T = 10^6 on one sample x = 1, W_0 = 0.
+ONE_SAMPLE = [
+    ("softplus", 0.5, 2, 2, 1.5999880),
+    ("silu", 0.3, 2, 2, 1.8352783),
+    ("huberised-relu", 0.5, 3, 1, 1.2307626),
+]
+
+
+@pytest.mark.parametrize(("activation", "leak", "plus", "minus", "expected"), ONE_SAMPLE)
+def test_one_sample_reference_values(activation, leak, plus, minus, expected):
+    signs = jnp.asarray([1.0] * plus + [-1.0] * minus)
+    predictor = TwoLayer(signs, leak, float(plus + minus), activation)
+    times, observe = jnp.asarray([0, 1_000_000]), lambda d, _: d.risk
+    one = jax.jit(
+        lambda w: run(init(w), predictor, problem(jnp.ones((1, 1)), jnp.ones(1)), 10.0, times=times, observe=observe)[1]
+    )
+    assert abs(1e7 * float(one(jnp.zeros((plus + minus, 1)))[1]) - expected) < 6e-8
+
+
+@pytest.mark.parametrize(
+    ("eta", "risks", "margins", "scaled"),
+    [
+        (1.5, {1000: 0.2724306, 10_000: 0.0550531}, {1000: -0.0040665, 10_000: 0.0184013}, 862.24),
+        (3.0, {10: 0.4858930, 100: 0.3797907, 1000: 0.1975456, 10_000: 0.0281802},
+         {10: -0.2962430, 100: -0.0581189, 1000: 0.0079393, 10_000: 0.0197586}, 869.52),
+    ],
+)  # fmt: skip
+def test_five_point_reference_values(eta, risks, margins, scaled):
+    """L, min F/||W||_F and eta t L at t = 10^5 on the unscaled five points, m = 2, leaky softplus c = .5, W_0 = 0."""
+    X = np.array([[0.05, 1, 2], [0.05, -2, 1], [-1, 0, 2], [0.05, -2, -2], [0.05, 1, -2]])
+    data = problem(jnp.asarray(X), jnp.asarray([1.0, 1, -1, 1, 1]))
+    predictor = TwoLayer(jnp.asarray([1.0, -1.0]), 0.5, 2.0, "softplus")
+    times = np.array([10, 100, 1000, 10_000, 100_000])
+    observe = lambda d, _: (d.risk, d.min_margin / d.norm)
+    _, (risk, margin), _ = jax.jit(
+        lambda w: run(init(w), predictor, data, eta, times=jnp.asarray(times), observe=observe)
+    )(jnp.zeros((2, 3)))
+    at = {int(t): k for k, t in enumerate(times)}
+    for t, value in risks.items():
+        assert abs(float(risk[at[t]]) - value) < 6e-8
+    for t, value in margins.items():
+        assert abs(float(margin[at[t]]) - value) < 6e-8
+    assert abs(eta * 100_000 * float(risk[-1]) - scaled) < 6e-3
+
+
+def test_xor_error_halves_per_doubling():
+    """Relative error of eta T L against m S/(1-c)^2, m = 20, seed 0: at T = 10^4, 2, 4, 8, 16 x 10^4."""
+    W = np.random.default_rng(0).normal(size=(20, 2))
+    predictor = TwoLayer(jnp.asarray(np.repeat([1.0, -1.0], 10)), 0.5, 20.0, "softplus")
+    times = 10_000 * np.array([1, 2, 4, 8, 16])
+    _, risk, _ = jax.jit(
+        lambda w: run(
+            init(w),
+            predictor,
+            problem(jnp.asarray(XOR), jnp.asarray(XOR_LABELS)),
+            16.0,
+            times=jnp.asarray(times),
+            observe=lambda d, _: d.risk,
+        )
+    )(jnp.asarray(W))
+    error = 16.0 * times * np.asarray(risk) / (20 * (1 / 5 + 1 / 5 + 1 / 3 + 1 / 7) / 0.25) - 1
+    half_a_digit = np.array([5e-7, 5e-7, 5e-8, 5e-8, 5e-8])
+    assert np.all(np.abs(error - [2.845e-3, 1.558e-3, 8.474e-4, 4.579e-4, 2.461e-4]) <= half_a_digit)

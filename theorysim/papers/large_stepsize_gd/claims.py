@@ -136,7 +136,7 @@ def reached(setting: Any, results: Results) -> np.ndarray:
     return np.isfinite(results["min_norm_ratio"])
 
 
-# Random instances, shared by the bounds on trajectories. The paper preset is the sheet-size property sweep.
+# Random instances, shared by the bounds on trajectories.
 HORIZONS = {"quick": 1000, "standard": 20_000, "paper": 100_000}
 RANDOM = every(
     lambda preset: tuple(

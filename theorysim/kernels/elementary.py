@@ -1,4 +1,4 @@
-"""Logistic-type elementary functions that share one exponential, for scans over many small arrays.
+"""Elementary functions that share their costly part: the logistic family its exponential, sine and cosine their reduction.
 
 In float64 on a CPU, XLA's `exp` and `log1p` cost about three times the arithmetic of the polynomials below, which use
 nothing but fused multiply-adds, so that whole activation layers stay vectorised. Accuracy is a few units in the last place.
@@ -137,3 +137,45 @@ def log_logistic_loss(margin: Float[Array, "..."]) -> Float[Array, "..."]:
     e = exp_minus(jnp.maximum(margin, 0))
     loss, _ = logistic_loss(jnp.minimum(margin, large))
     return jnp.where(margin > large, -margin - e / 2, jnp.log(loss))
+
+
+# pi/2 in three parts, short enough for k * part to be exact for |k| < 2^20 (float64) and 2^14 (float32).
+_HALF_PI = {
+    jnp.dtype("float64"): (1.5707963267341256, 6.077100506303966e-11, 2.0222662487959506e-21),
+    jnp.dtype("float32"): (1.5703125, 4.83751296997e-4, 7.54978995489e-8),
+}
+_SINCOS_TERMS = {jnp.dtype("float64"): 7, jnp.dtype("float32"): 4}  # |r| <= pi/4: remainder below half a unit of 1
+
+
+@jax.custom_jvp
+def sincos(x: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Sine and cosine, absolute error a few units in the last place of 1 for |x| < 10^6 (float64) or 2 10^4 (float32)."""
+    return _sincos(x)
+
+
+def _sincos(x: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    if x.dtype not in _HALF_PI:
+        return jnp.sin(x), jnp.cos(x)
+    terms = _SINCOS_TERMS[x.dtype]
+    k = jnp.floor(x * (2 / math.pi) + 0.5)
+    r = x
+    for part in _HALF_PI[x.dtype]:
+        r = r - k * part
+    square = r * r
+    sine, cosine = jnp.zeros_like(r), jnp.zeros_like(r)
+    for j in range(terms, 0, -1):
+        sine = sine * square + (-1) ** j / math.factorial(2 * j + 1)
+        cosine = cosine * square + (-1) ** j / math.factorial(2 * j)
+    sine, cosine = r + r * square * sine, 1 + square * cosine
+    # The quadrant k mod 4 in floating point, since conversions to integers do not vectorise everywhere.
+    quarter = k * 0.25 - jnp.floor(k * 0.25)
+    odd = (quarter == 0.25) | (quarter == 0.75)
+    turned_sine, turned_cosine = jnp.where(odd, cosine, sine), jnp.where(odd, sine, cosine)
+    negative = (quarter == 0.25) | (quarter == 0.5)
+    return jnp.where(quarter >= 0.5, -turned_sine, turned_sine), jnp.where(negative, -turned_cosine, turned_cosine)
+
+
+@sincos.defjvp
+def _sincos_jvp(primals, tangents):
+    sine, cosine = sincos(*primals)
+    return (sine, cosine), (cosine * tangents[0], -sine * tangents[0])

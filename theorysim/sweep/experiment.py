@@ -21,12 +21,15 @@ class Experiment:
     measure: (key, setting) -> arrays by name. Pure JAX, one sample, shapes fixed by the static fields of the setting.
     x64: whether it runs inside `jax.enable_x64(True)`.
     operations: floating-point operations of one sample at a setting, for cost estimates.
+    admit: (setting, bytes) -> None; raises InputError where one sample needs more, saying what would fit. Asked before
+        anything is compiled, which then checks again by the compiler's own account.
     """
 
     id: str
     measure: Callable[[Key[Array, ""], Setting], Mapping[str, Array]]
     x64: bool = True
     operations: Callable[[Setting], float] | None = None
+    admit: Callable[[Setting, float], None] | None = None
 
     def __post_init__(self) -> None:
         parts = self.id.split("/")

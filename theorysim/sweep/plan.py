@@ -113,6 +113,9 @@ class Plan:
         Raises `InputError` where it does not.
         """
         group = self.groups[number]
+        if self.experiment.admit is not None:
+            for member in group.members:
+                self.experiment.admit(self.settings[member], most)
         samples = len(group.members) * self.seeds
         cpu = jax.local_devices()[0].platform == "cpu"
         batch = math.ceil(samples / PIECES) if cpu else samples

@@ -131,7 +131,7 @@ def evolve(
     return _evolve(costs, gammas, betas, half)
 
 
-def uniform(length: int, dtype: jnp.dtype) -> State:
+def uniform(length: int, dtype: jnp.dtype | type) -> State:
     """The uniform superposition |s> of this many strings: phi = i^popcount / sqrt(length)."""
     quarter = popcounts(length) & 3
     height = jnp.asarray(length**-0.5, dtype)
@@ -387,7 +387,7 @@ def _quadratic_form(z: Float[Array, "N k"], matrix: Float[Array, "k k"]) -> Floa
     return jnp.sum(z * jnp.matmul(z, matrix, precision=PRECISE), axis=1)
 
 
-def _symmetrised(law: Float[Array, " n"]) -> Float[Array, " n+1"]:
+def _symmetrised(law: Float[Array, " n"]) -> Float[Array, " outcomes"]:
     """From the number of minus spins among pairs, P(0 ... n-1), to that among strings."""
     padded = jnp.pad(law, (0, 1))
     return (padded + padded[::-1]) / 2

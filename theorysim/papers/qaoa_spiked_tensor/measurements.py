@@ -22,7 +22,7 @@ from theorysim.papers.qaoa_spiked_tensor.setting import (
     Unfolding,
 )
 
-DTYPES = {"single": jnp.float32, "double": jnp.float64}
+DTYPES = {"single": jnp.dtype("float32"), "double": jnp.dtype("float64")}
 WINDOW = 2**14
 """Lattice points of a sum of n signs that are kept: beyond 12 standard deviations for n up to 10^6."""
 
@@ -48,7 +48,7 @@ def noise_costs(W: Float[Array, "..."], *, half: bool = False) -> Float[Array, "
     return qaoa.walsh_hadamard(qaoa.fold(coefficients) if half else coefficients)
 
 
-def _moments(law: Float[Array, " n+1"]) -> dict[str, Array]:
+def _moments(law: Float[Array, " outcomes"]) -> dict[str, Array]:
     """E R, E R^2 and E R^4 of a law of the number of minus spins."""
     R = 1 - 2 * jnp.arange(law.size, dtype=law.dtype) / (law.size - 1)
     return {"m1": law @ R, "m2": law @ R**2, "m4": law @ R**4}
@@ -114,7 +114,7 @@ def gauge(key: Key[Array, ""], setting: Gauge) -> dict[str, Array]:
         after = jnp.concatenate([sides[1][1], sides[1][0][order]])
         return jnp.stack([before, after])
 
-    double, single = both(jnp.float64), both(jnp.float32).astype(jnp.float64)
+    double, single = both(DTYPES["double"]), both(DTYPES["single"]).astype(jnp.float64)
     return {"before": double[0], "after": double[1], "rounding": jnp.abs(single - double).max(0)}
 
 
@@ -134,8 +134,8 @@ def cost(key: Key[Array, ""], setting: Cost) -> dict[str, Array]:
         noise = qaoa.walsh_hadamard(_kept_once(tensor)) * n ** (-(q - 1) / 2) if wrong else noise_costs(tensor)
         return noise + signal(2**n, n, q, setting.snr, dtype, _mask(spike))
 
-    double = values(jnp.float64)
-    rounding = jnp.abs(values(jnp.float32).astype(jnp.float64) - double)
+    double = values(DTYPES["double"])
+    rounding = jnp.abs(values(DTYPES["single"]).astype(jnp.float64) - double)
     return {"costs": double, "rounding": rounding, "W": W.astype(jnp.float64), "spike": spike}
 
 

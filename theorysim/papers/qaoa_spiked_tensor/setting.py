@@ -31,7 +31,7 @@ def check_problem(n: Any, q: int, snr: float, most: float = np.inf) -> None:
     require(bool(np.isfinite(snr)), f"signal-to-noise ratio lambda_n must be finite, got {snr}")
 
 
-def check_angles(gammas: Angles, betas: Angles) -> None:
+def check_angles(gammas: Any, betas: Any) -> None:
     """One finite gamma and beta for each of one layer or more; InputError otherwise."""
     shapes = f"{np.shape(gammas)} and {np.shape(betas)}"
     equal = np.ndim(gammas) == 1 and np.shape(gammas) == np.shape(betas)

@@ -9,18 +9,21 @@ from theorysim.cli.script import main
 from theorysim.papers.large_stepsize_gd import theory
 from theorysim.papers.large_stepsize_gd.claims import FIXED, GAMMA, PAPER, two_point
 from theorysim.papers.large_stepsize_gd.curves import decade_times
-from theorysim.papers.large_stepsize_gd.figures import (
-    budgets,
-    letters,
-    measure,
-    proxy,
-    risk_at_budgets,
-    shared_legend,
-    sizes,
-    stepsize_label,
-)
+from theorysim.papers.large_stepsize_gd.figures import budgets, measure, risk_at_budgets, stepsize_label
 from theorysim.papers.large_stepsize_gd.setting import LinearPredictor
-from theorysim.plots import COLORS, TEXT, THEORY, Figure, canvas, points, size_colors
+from theorysim.plots import (
+    COLORS,
+    TEXT,
+    THEORY,
+    Figure,
+    canvas,
+    letters,
+    points,
+    proxy,
+    shared_legend,
+    size_colors,
+    sizes,
+)
 from theorysim.plots import theory as line
 from theorysim.verify.session import Session
 

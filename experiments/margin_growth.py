@@ -10,19 +10,24 @@ from theorysim.cli.script import main
 from theorysim.papers.large_stepsize_gd import theory
 from theorysim.papers.large_stepsize_gd.claims import GAMMA, PAPER, allocation, constants, two_point
 from theorysim.papers.large_stepsize_gd.curves import decade_times
-from theorysim.papers.large_stepsize_gd.figures import (
+from theorysim.papers.large_stepsize_gd.figures import XOR_NETWORK, measure, stepsize_handles, stepsize_label
+from theorysim.papers.large_stepsize_gd.setting import Training, TwoPoint, Xor
+from theorysim.plots import (
+    COLORS,
     SMALL,
-    XOR_NETWORK,
+    TEXT,
+    THEORY,
+    Figure,
+    band,
+    canvas,
     letters,
-    measure,
+    points,
     proxy,
     shared_legend,
+    size_colors,
     sizes,
-    stepsize_handles,
-    stepsize_label,
+    spread,
 )
-from theorysim.papers.large_stepsize_gd.setting import Training, TwoPoint, Xor
-from theorysim.plots import COLORS, TEXT, THEORY, Figure, band, canvas, points, size_colors, spread
 from theorysim.plots import theory as line
 from theorysim.verify.session import Session
 

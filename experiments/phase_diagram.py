@@ -24,9 +24,9 @@ from theorysim.papers.large_stepsize_gd.claims import (
     transition_checks,
 )
 from theorysim.papers.large_stepsize_gd.curves import decade_times
-from theorysim.papers.large_stepsize_gd.figures import constants, leak, letters, measure, proxy, shared_legend, sizes
+from theorysim.papers.large_stepsize_gd.figures import constants, leak, measure
 from theorysim.papers.large_stepsize_gd.setting import LinearPredictor, ModifiedMargin, Training, TwoPoint
-from theorysim.plots import COLORS, TEXT, Figure, canvas
+from theorysim.plots import COLORS, TEXT, Figure, canvas, letters, proxy, shared_legend, sizes
 from theorysim.plots import theory as line
 from theorysim.verify.session import Session
 

@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from theorysim.cli.script import main
 from theorysim.papers.large_stepsize_gd import theory
 from theorysim.papers.large_stepsize_gd.claims import PAPER, STABLE, constants, random_instances
-from theorysim.papers.large_stepsize_gd.figures import letters, proxy, shared_legend
-from theorysim.plots import TEXT, Figure, canvas, size_colors, size_label, spread
+from theorysim.plots import TEXT, Figure, canvas, letters, proxy, shared_legend, size_colors, size_label, spread
 from theorysim.plots import theory as line
 from theorysim.verify import Design
 from theorysim.verify.session import Session

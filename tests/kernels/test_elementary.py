@@ -57,8 +57,37 @@ def test_log_loss_stays_finite_where_the_loss_underflows():
 
 def test_nan_is_not_swallowed():
     nan = np.array([np.nan])
-    for function in (elementary.exp_minus, elementary.softplus_sigmoid, elementary.normal_cdf_density):
+    functions = (elementary.exp_minus, elementary.softplus_sigmoid, elementary.normal_cdf_density, elementary.sincos)
+    for function in functions:
         assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(in64(function, nan)))
+    assert all(np.isnan(leaf).all() for leaf in in64(elementary.sincos, np.array([np.inf, -np.inf])))
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [(np.float64, 1e6), (np.float32, 2e4)])
+def test_sine_and_cosine(dtype, largest):
+    rng = np.random.default_rng(0)
+    points = [np.pi / 4 * np.arange(-50, 51), np.pi / 2 * np.arange(10**3, 10**4, 999)]  # quadrants and their borders
+    points += [scale * rng.uniform(-1, 1, 200) for scale in (1e-3, 10.0, largest)]
+    points = np.concatenate(points).astype(dtype)
+    with jax.enable_x64(True):
+        values = jax.jit(elementary.sincos)(jnp.asarray(points))
+    for ours, function in zip(values, (mp.sin, mp.cos), strict=True):
+        assert ours.dtype == dtype
+        assert np.abs(np.asarray(ours, float) - exact(function, points)).max() < 6 * np.finfo(dtype).eps
+
+
+def test_sine_is_accurate_relative_to_itself_near_zero():
+    points = np.array([0.0, 1e-300, -1e-9, 1e-5, 0.1])
+    np.testing.assert_allclose(in64(elementary.sincos, points)[0], exact(mp.sin, points), rtol=ULPS)
+
+
+def test_derivatives_of_sine_and_cosine():
+    points = np.linspace(-9, 9, 37)
+    sine, cosine = np.sin(points), np.cos(points)
+    derivative = lambda i, order: lambda x: order(jax.grad(lambda z: elementary.sincos(z)[i]))(x)
+    for i, (first, second) in enumerate([(cosine, -sine), (-sine, -cosine)]):
+        np.testing.assert_allclose(in64(derivative(i, jax.vmap), points), first, atol=ULPS)
+        np.testing.assert_allclose(in64(derivative(i, lambda f: jax.vmap(jax.grad(f))), points), second, atol=ULPS)
 
 
 @pytest.mark.parametrize("name", activations.ACTIVATIONS)

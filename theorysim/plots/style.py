@@ -44,6 +44,9 @@ STYLE = {
     "svg.hashsalt": "theorysim",
 }
 
+SMALL = {"lines.markersize": 2.5}
+"""Change of style for panels that hold many series, a decorator's `mpl.rc_context(SMALL)`."""
+
 
 @contextlib.contextmanager
 def styled() -> Iterator[None]:

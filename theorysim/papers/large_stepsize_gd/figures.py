@@ -6,9 +6,9 @@ the linear predictor on the two-point data of Wu, Bartlett, Telgarsky, Yu (COLT 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib as mpl
 import matplotlib.figure
@@ -43,9 +43,21 @@ from theorysim.papers.large_stepsize_gd.setting import (
     TwoPoint,
     Xor,
 )
-from theorysim.plots import COLORS, TEXT, Figure, canvas, points, size_colors, size_label
+from theorysim.plots import (
+    COLORS,
+    SMALL,
+    TEXT,
+    THEORY,
+    Figure,
+    canvas,
+    letters,
+    points,
+    proxy,
+    shared_legend,
+    size_colors,
+    sizes,
+)
 from theorysim.plots import theory as line
-from theorysim.plots.style import THEORY
 from theorysim.sweep import Experiment
 from theorysim.verify import Design
 from theorysim.verify.claim import Results
@@ -76,9 +88,6 @@ SIZES = {
     "digits": {"quick": Size(2000, 6), "standard": Size(20_000, 8), "paper": Size(200_000, 16)},
 }
 """Runs from W_0 = 0 are deterministic and have one seed."""
-
-SMALL: dict[Any, Any] = {"lines.markersize": 2.5}
-"""Style of panels that hold many series."""
 
 THR = r"\mathrm{thr}"
 RISK = r"$L(W_t)$"
@@ -119,37 +128,14 @@ def average_risk_bound(training: Training, results: Results) -> tuple[np.ndarray
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
-def sizes(**symbols: float) -> str:
-    """The sizes of a legend's title: "$n = 4$, $d = 2$"."""
-    return ", ".join(size_label(symbol, value) for symbol, value in symbols.items())
-
-
 def stepsize_label(eta: float) -> str:
     """A stepsize for the legend."""
     return rf"$\eta = {eta:g}$"
 
 
-def proxy(label: str, color: str = THEORY, marker: str = "", linestyle: Any = "none", **options: Any) -> Line2D:
-    """An entry of a legend that several panels share."""
-    return Line2D([], [], color=color, marker=marker, linestyle=linestyle, label=label, **options)
-
-
 def stepsize_handles(stepsizes: Sequence[float], colors: Sequence[str]) -> list[Line2D]:
     """A dot for each stepsize."""
     return [proxy(stepsize_label(eta), color, "o") for eta, color in zip(stepsizes, colors, strict=True)]
-
-
-def shared_legend(drawing: matplotlib.figure.Figure, handles: Sequence[Any], title: str, columns: int) -> None:
-    """One legend for all panels, under them, with the sizes as its title."""
-    place = "outside lower center"
-    legend = drawing.legend(handles=list(handles), title=title, title_fontsize=7, loc=place, ncols=columns)
-    legend.get_title().set_multialignment("center")
-
-
-def letters(axes: Iterable[Axes], titles: Iterable[str]) -> None:
-    """(a), (b), ... above the panels, each with its title."""
-    for letter, panel, title in zip("abcdefgh", axes, titles, strict=False):
-        panel.set_title(f"({letter}) {title}", loc="left")
 
 
 def switching_times(axes: Axes, results: Results, level: float, color: str) -> None:

@@ -7,6 +7,7 @@ from math import comb
 import jax
 import jax.numpy as jnp
 from jax import lax, random
+from jax.scipy.special import ndtr
 from jaxtyping import Array, Float, Key
 
 from theorysim.kernels import dicke, qaoa
@@ -49,9 +50,9 @@ def noise_costs(W: Float[Array, "..."], *, half: bool = False) -> Float[Array, "
 
 
 def _moments(law: Float[Array, " outcomes"]) -> dict[str, Array]:
-    """E R, E R^2 and E R^4 of a law of the number of minus spins."""
+    """E R and E R^2 of a law of the number of minus spins."""
     R = 1 - 2 * jnp.arange(law.size, dtype=law.dtype) / (law.size - 1)
-    return {"m1": law @ R, "m2": law @ R**2, "m4": law @ R**4}
+    return {"m1": law @ R, "m2": law @ R**2}
 
 
 # --- circuits on random tensors ---------------------------------------------------------------------------------------
@@ -59,19 +60,28 @@ def _moments(law: Float[Array, " outcomes"]) -> dict[str, Array]:
 
 def overlap_law(key: Key[Array, ""], circuit: Circuit) -> dict[str, Array]:
     """Quantum law of the overlap in one instance: P(#minus = k), shape (n+1,)."""
-    dtype, half = DTYPES[circuit.precision], circuit.q % 2 == 0
-    W = random.normal(key, (circuit.n,) * circuit.q, dtype)
-    if circuit.tensor == "doubled":
-        W = jnp.triu(W) + jnp.triu(W, 1).T
-    noise = noise_costs(W, half=half)
-    costs = noise + signal(noise.size, circuit.n, circuit.q, circuit.snr, dtype)
-    p = qaoa.probabilities(costs, jnp.asarray(circuit.gammas), jnp.asarray(circuit.betas), half=half)
-    return {"law": qaoa.overlap_distribution(p, half=half)}
+    return {"law": _instance(key, circuit)[0]}
 
 
 def overlap_moments(key: Key[Array, ""], circuit: Circuit) -> dict[str, Array]:
-    """Quantum averages of R, R^2 and R^4 in one instance."""
-    return _moments(overlap_law(key, circuit)["law"])
+    """Quantum averages of R and R^2 in one instance, and the R^2 of one measured string, `outcome`."""
+    law, uniform = _instance(key, circuit)
+    minus = jnp.sum(jnp.cumsum(law)[:-1] < uniform)
+    return {**_moments(law), "outcome": (1 - 2 * minus / circuit.n) ** 2}
+
+
+def _instance(key: Key[Array, ""], circuit: Circuit) -> tuple[Float[Array, " outcomes"], Array]:
+    """Law of the number of minus spins for one draw of W, and an independent uniform variable."""
+    n, q, half = circuit.n, circuit.q, circuit.q % 2 == 0
+    dtype = DTYPES[circuit.precision]
+    draws = random.normal(key, (n**q + 1,), dtype)
+    W = draws[:-1].reshape((n,) * q)
+    if circuit.tensor == "doubled":
+        W = jnp.triu(W) + jnp.triu(W, 1).T
+    noise = noise_costs(W, half=half)
+    costs = noise + signal(noise.size, n, q, circuit.snr, dtype)
+    p = qaoa.probabilities(costs, jnp.asarray(circuit.gammas), jnp.asarray(circuit.betas), half=half)
+    return qaoa.overlap_distribution(p, half=half), ndtr(draws[-1])
 
 
 def unfolding(key: Key[Array, ""], setting: Unfolding) -> dict[str, Array]:

@@ -144,7 +144,7 @@ _HALF_PI = {
     jnp.dtype("float64"): (1.5707963267341256, 6.077100506303966e-11, 2.0222662487959506e-21),
     jnp.dtype("float32"): (1.5703125, 4.83751296997e-4, 7.54978995489e-8),
 }
-_SINCOS_TERMS = {jnp.dtype("float64"): 7, jnp.dtype("float32"): 4}  # |r| <= pi/4: remainder below half a unit of 1
+_SINCOS_TERMS = {jnp.dtype("float64"): 8, jnp.dtype("float32"): 4}  # |r| <= pi/4: remainders below half a unit of 1
 
 
 @jax.custom_jvp

@@ -92,7 +92,7 @@ def quadratic_costs(matrix: Float[Array, "n n"], *, half: bool = False) -> Float
 
     The diagonal of J counts with its trace. Raises InputError for n beyond 31, or n < 2 with `half`.
     """
-    n = matrix.shape[0]
+    _, n = _order_and_size(matrix)
     require(1 + half <= n <= MOST_QUBITS, f"n must be between {1 + half} and {MOST_QUBITS}, got {n}")
     free = n - half
     low = free // 2
@@ -186,6 +186,7 @@ def overlap_distribution(
     mask = jnp.zeros((), jnp.uint32)
     if spike is not None:
         require(spike.shape == (n,), f"spike must have shape ({n},), got {spike.shape}")
+        spike = spike * spike[-1] if half else spike  # bits of the half space are relative to the last spin
         mask = jnp.sum((spike[:bits] < 0).astype(jnp.uint32) << jnp.arange(bits, dtype=jnp.uint32), dtype=jnp.uint32)
     grid = probabilities.reshape(2 ** (bits - low), 2**low)
     columns = jnp.matmul(grid, _one_hot(low, mask & (2**low - 1), grid.dtype), precision=PRECISE)
@@ -239,7 +240,7 @@ def require_memory(n: int, available: float, *, itemsize: int = 4, half: bool = 
     """Raises InputError where n spins need more than `available` bytes, naming the bytes and the largest n that fits."""
     need = peak_bytes(n, itemsize=itemsize, half=half)
     if need > available:
-        fits = int(math.log2(max(available, 1) / peak_bytes(0, itemsize=itemsize))) + half
+        fits = int(math.log2(max(available / peak_bytes(0, itemsize=itemsize), 1))) + half
         raise InputError(
             f"n = {n} needs {need / 2**30:.3g} GiB at {8 * itemsize} bits, more than the {available / 2**30:.3g} GiB there are: "
             f"n must be at most {min(fits, MOST_QUBITS)}"

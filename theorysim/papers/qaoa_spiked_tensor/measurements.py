@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import comb
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax, random
+from jax.custom_batching import sequential_vmap
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float, Key
 
@@ -55,6 +58,12 @@ def _moments(law: Float[Array, " outcomes"]) -> dict[str, Array]:
     return {"m1": law @ R, "m2": law @ R**2}
 
 
+def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Circuits of a batch one after another on a CPU, where a state that stays in cache is worth more than a batch; together on
+    an accelerator."""
+    return sequential_vmap(function) if jax.default_backend() == "cpu" else function
+
+
 # --- circuits on random tensors ---------------------------------------------------------------------------------------
 
 
@@ -73,15 +82,17 @@ def overlap_moments(key: Key[Array, ""], circuit: Circuit) -> dict[str, Array]:
 def _instance(key: Key[Array, ""], circuit: Circuit) -> tuple[Float[Array, " outcomes"], Array]:
     """Law of the number of minus spins for one draw of W, and an independent uniform variable."""
     n, q, half = circuit.n, circuit.q, circuit.q % 2 == 0
-    dtype = DTYPES[circuit.precision]
-    draws = random.normal(key, (n**q + 1,), dtype)
-    W = draws[:-1].reshape((n,) * q)
-    if circuit.tensor == "doubled":
-        W = jnp.triu(W) + jnp.triu(W, 1).T
-    noise = noise_costs(W, half=half)
-    costs = noise + signal(noise.size, n, q, circuit.snr, dtype)
-    p = qaoa.probabilities(costs, jnp.asarray(circuit.gammas), jnp.asarray(circuit.betas), half=half)
-    return qaoa.overlap_distribution(p, half=half), ndtr(draws[-1])
+    draws = random.normal(key, (n**q + 1,), DTYPES[circuit.precision])
+
+    def law(W: Array, snr: Array, gammas: Array, betas: Array) -> Array:
+        if circuit.tensor == "doubled":
+            W = jnp.triu(W) + jnp.triu(W, 1).T
+        noise = noise_costs(W, half=half)
+        costs = noise + signal(noise.size, n, q, snr, noise.dtype)
+        return qaoa.overlap_distribution(qaoa.probabilities(costs, gammas, betas, half=half), half=half)
+
+    parameters = (jnp.asarray(value) for value in (circuit.snr, circuit.gammas, circuit.betas))
+    return one_by_one(law)(draws[:-1].reshape((n,) * q), *parameters), ndtr(draws[-1])
 
 
 def unfolding(key: Key[Array, ""], setting: Unfolding) -> dict[str, Array]:
@@ -89,9 +100,12 @@ def unfolding(key: Key[Array, ""], setting: Unfolding) -> dict[str, Array]:
     n, N = setting.n, setting.n**2
     Y = setting.snr / n**2 + random.normal(key, (n,) * 4) / n**0.5
     M = Y.reshape(N, N) * ((n / N) ** 0.5 if setting.rescaled else 1.0)
-    gammas, betas = jnp.asarray(setting.gammas), jnp.asarray(setting.betas)
-    p = qaoa.probabilities(qaoa.quadratic_costs(M, half=True), gammas, betas, half=True)
-    return _moments(qaoa.overlap_distribution(p, half=True))
+
+    def law(M: Array, gammas: Array, betas: Array) -> Array:
+        p = qaoa.probabilities(qaoa.quadratic_costs(M, half=True), gammas, betas, half=True)
+        return qaoa.overlap_distribution(p, half=True)
+
+    return _moments(one_by_one(law)(M, jnp.asarray(setting.gammas), jnp.asarray(setting.betas)))
 
 
 def gauge(key: Key[Array, ""], setting: Gauge) -> dict[str, Array]:
@@ -169,25 +183,28 @@ def response(key: Key[Array, ""], setting: Response) -> dict[str, Array]:
 
     response: shape (p, p), row s = 1 ... p, column t' = 2 ... p + 1; zero by causality where t' <= s.
     """
-    n, p = setting.n, setting.gammas.size
-    W = random.normal(key, (n,) * setting.q)
-    costs = noise_costs(W)
-    field = n - 2.0 * qaoa.popcounts(2**n).astype(costs.dtype)
+    n, q, p = setting.n, setting.q, setting.gammas.size
+    W = random.normal(key, (n,) * q)
 
-    def magnetisations(fields: Float[Array, " p"]) -> Float[Array, " p"]:
-        def layer(state: qaoa.State, angles):
-            gamma, beta, h = angles
-            state = qaoa.layer(state, costs + setting.q * h * field, gamma, beta)
-            return state, (jnp.square(state.real) + jnp.square(state.imag)) @ field / n
+    def slopes(W: Array, gammas: Array, betas: Array, h: Array) -> Array:
+        costs = noise_costs(W)
+        total = n - 2.0 * qaoa.popcounts(2**n).astype(costs.dtype)
 
-        return lax.scan(layer, qaoa.uniform(2**n, costs.dtype), (setting.gammas, setting.betas, fields))[1]
+        def magnetisations(fields: Float[Array, " p"]) -> Float[Array, " p"]:
+            def layer(state: qaoa.State, inputs):
+                gamma, beta, field = inputs
+                state = qaoa.layer(state, costs + q * field * total, gamma, beta)
+                return state, (jnp.square(state.real) + jnp.square(state.imag)) @ total / n
 
-    unit = jnp.eye(p)
-    # For even q the magnetisation is odd in the field, instance by instance.
-    fields = unit if setting.q % 2 == 0 else jnp.concatenate([unit, -unit])
-    m = jax.vmap(magnetisations)(setting.field * fields)
-    slope = m if setting.q % 2 == 0 else (m[:p] - m[p:]) / 2
-    return {"response": slope / setting.field}
+            return lax.scan(layer, qaoa.uniform(2**n, costs.dtype), (gammas, betas, fields))[1]
+
+        # For even q the magnetisation is odd in the field, instance by instance.
+        unit = jnp.eye(p)
+        m = lax.map(magnetisations, h * (unit if q % 2 == 0 else jnp.concatenate([unit, -unit])))
+        return (m if q % 2 == 0 else (m[:p] - m[p:]) / 2) / h
+
+    parameters = (jnp.asarray(value) for value in (setting.gammas, setting.betas, setting.field))
+    return {"response": one_by_one(slopes)(W, *parameters)}
 
 
 # --- without instances ------------------------------------------------------------------------------------------------

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import comb
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax, random
-from jax.custom_batching import sequential_vmap
 from jax.scipy.special import ndtr
 from jaxtyping import Array, Float, Key
 
@@ -25,6 +22,7 @@ from theorysim.papers.qaoa_spiked_tensor.setting import (
     Response,
     Unfolding,
 )
+from theorysim.sweep import one_by_one
 
 DTYPES = {"single": jnp.dtype("float32"), "double": jnp.dtype("float64")}
 WINDOW = 2**14
@@ -56,12 +54,6 @@ def _moments(law: Float[Array, " outcomes"]) -> dict[str, Array]:
     """E R and E R^2 of a law of the number of minus spins."""
     R = 1 - 2 * jnp.arange(law.size, dtype=law.dtype) / (law.size - 1)
     return {"m1": law @ R, "m2": law @ R**2}
-
-
-def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Circuits of a batch one after another on a CPU, where a state that stays in cache is worth more than a batch; together on
-    an accelerator."""
-    return sequential_vmap(function) if jax.default_backend() == "cpu" else function
 
 
 # --- circuits on random tensors ---------------------------------------------------------------------------------------

@@ -31,6 +31,18 @@ def _option(metavar: str, read: Any, write: Any = str) -> Any:
     )
 
 
+def number(name: str, kind: type[int] | type[float]) -> Any:
+    """A tyro constructor of the option `name`, one number."""
+
+    def read(text: str) -> float:
+        try:
+            return kind(text)
+        except ValueError:
+            raise Rejected(f"{name} must be {'an integer' if kind is int else 'a number'}, got {text!r}") from None
+
+    return _option(kind.__name__.upper(), read)
+
+
 def _seed(text: str) -> int:
     try:
         value = int(text)

@@ -26,6 +26,10 @@ class Script(Run):
     out: Out = Path("figures")
     """Folder of the figures."""
 
+    def figures(self) -> Sequence[Figure]:
+        """Figures that depend on the options, for subclasses. Raises InputError for options that do not fit."""
+        return ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataScript(Script):
@@ -44,6 +48,7 @@ def main(
     claims: Sequence[str | Claim] = (),
     figures: Sequence[str | Figure] = (),
     on_data: str | None = None,
+    form: type[Script] = Script,
     argv: Sequence[str] | None = None,
 ) -> int:
     """Run a script: verify its claims, draw its figures; returns the exit code, as the commands do.
@@ -51,16 +56,18 @@ def main(
     question: what the script answers, shown by --help.
     claims, figures: objects, or ids that are looked up (papers for all of theirs) only once there is something to do.
     on_data: paper whose claims and figures on a data set are added; the script then takes --data and --rescale.
+    form: the script's options, where it has more than those of `Script`; its figures are drawn after the others.
     argv: the command line, by default that of the process.
     """
     arguments = sys.argv[1:] if argv is None else argv
 
     def script() -> int:
-        options = parse(Script if on_data is None else DataScript, arguments, Path(sys.argv[0]).name, question)
+        options = parse(form if on_data is None else DataScript, arguments, Path(sys.argv[0]).name, question)
         if options is None:
             return 0
         options.check()
-        if figures or on_data:
+        own = options.figures()
+        if figures or on_data or own:
             check_folder("--out", options.out)
         chosen = [
             claim for entry in claims for claim in (resolve_claims([entry]) if isinstance(entry, str) else [entry])
@@ -69,6 +76,7 @@ def main(
         if isinstance(options, DataScript) and on_data is not None:
             chosen += resolve_claims([on_data], options.data, options.rescale)
             drawn += resolve_figures([on_data], options.data, options.rescale)
+        drawn += own
         verdicts = verify(chosen, options) if chosen else []
         draw(drawn, options, options.out)
         return failed(verdicts, strict=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib.style
 from cycler import cycler
@@ -44,7 +45,7 @@ STYLE = {
     "svg.hashsalt": "theorysim",
 }
 
-SMALL = {"lines.markersize": 2.5}
+SMALL: dict[Any, Any] = {"lines.markersize": 2.5}
 """Change of style for panels that hold many series, a decorator's `mpl.rc_context(SMALL)`."""
 
 

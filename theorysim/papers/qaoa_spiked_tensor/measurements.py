@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from math import comb
 
-import jax
 import jax.numpy as jnp
 from jax import lax, random
 from jax.scipy.special import ndtr

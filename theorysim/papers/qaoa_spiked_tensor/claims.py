@@ -639,7 +639,7 @@ def _one_step_law(n: int, q: int, snr: float) -> Tabulated:
 
 def _two_steps(symmetrised: bool = False) -> dict[str, Design]:
     def settings(preset: str) -> tuple[PowerIteration, ...]:
-        n = 400 if preset != "quick" else 100
+        n = {"quick": 100, "standard": 200, "paper": 400}[preset]
         return (PowerIteration(n, 2, n**0.25, 2, symmetrised),)
 
     return every(settings, quick=12_000, standard=12_000, paper=40_000)

@@ -2,9 +2,9 @@
 
     P_{lam,gam}(d beta) = exp(lam beta - gam beta^2/2) P0(d beta) / Z(lam, gam)
 
-is the posterior of beta ~ P0 observed in Gaussian noise: lam = gamma beta + sqrt(gamma) N(0, 1) at signal-to-noise ratio gam = gamma.
-Its means are the Bayes denoiser of approximate message passing; log Z is the cumulant function of the family with sufficient
-statistic (beta, beta^2), whose dual variables (m, s) are those of the TAP and mean-field free energies (Celentano, Fan, Lin, Mei,
+is the posterior of beta ~ P0 observed in Gaussian noise, lam = gamma beta + sqrt(gamma) N(0, 1), gam = gamma. Its means are the
+Bayes denoiser of approximate message passing; log Z is the cumulant function of the family with sufficient statistic
+(beta, beta^2), whose dual variables (m, s) are those of the TAP and mean-field free energies (Celentano, Fan, Lin, Mei,
 arXiv 2311.08442). A prior is a pytree of NumPy float64 arrays or scalars; results have the dtype of (lam, gam).
 
 >>> prior = three_point(0.1)
@@ -13,13 +13,16 @@ arXiv 2311.08442). A prior is a pytree of NumPy float64 arrays or scalars; resul
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable, Sequence
+from functools import reduce
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax, random
 from jax.scipy.special import ndtr, ndtri
-from jaxtyping import Array, ArrayLike, Float, Key
+from jaxtyping import Array, Float, Key
 
 from theorysim.errors import require
 from theorysim.kernels.elementary import exp_minus, softplus_sigmoid
@@ -111,49 +114,41 @@ class Discrete(NamedTuple):
     atoms: Vector
     weights: Vector
 
-    def _logits(self, lam: Values, gam: Values) -> tuple[list[Values], list[Values], Values, Values]:
-        """b_k, log(w_k) + (b_k - c)(lam - gam (b_k + c)/2), and the c-part of the exponent, with c and all in one dtype.
-
-        Counted from the middle of the support c, so that a prior far from zero loses no digits.
-        """
+    def _tilted(self, lam: Values, gam: Values) -> tuple[list[Values], list[Values], Values, list[Values]]:
+        """Atoms, their probabilities under P_{lam,gam}, log Z, and log(p_k / w_k)."""
         dtype = jnp.result_type(lam, gam)
-        atoms, weights = jnp.asarray(self.atoms, dtype), jnp.asarray(self.weights, dtype)
-        centre = (jnp.min(atoms) + jnp.max(atoms)) / 2
-        logits = [
-            w + (b - centre) * (lam - gam * ((b + centre) / 2)) for b, w in zip(atoms, jnp.log(weights), strict=True)
-        ]
-        return list(atoms), logits, centre, centre * (lam - gam * (centre / 2))
-
-    def _tilted(self, lam: Values, gam: Values) -> tuple[list[Values], list[Values]]:
-        """Atoms and their probabilities under P_{lam,gam}."""
-        atoms, logits, _, _ = self._logits(lam, gam)
-        _, weights, total = _softmax(logits)
-        return atoms, [w / total for w in weights]
+        b, w = jnp.asarray(self.atoms, dtype), jnp.log(jnp.asarray(self.weights, dtype))
+        # Exponents are counted from that of the middle of the support: a prior far from zero loses no digits.
+        centre = (jnp.min(b) + jnp.max(b)) / 2
+        exponents = [(atom - centre) * (lam - gam * ((atom + centre) / 2)) for atom in b]
+        logits = [log_weight + exponent for log_weight, exponent in zip(w, exponents, strict=True)]
+        top = lax.stop_gradient(reduce(jnp.maximum, logits))
+        weights = [exp_minus(top - logit) for logit in logits]
+        total = _total(weights)
+        log_total = jnp.log(total)
+        # Differences first: that of the atom which holds the mass is zero, whatever the size of its exponent.
+        log_ratios = [(logit - top) - log_total - log_weight for logit, log_weight in zip(logits, w, strict=True)]
+        log_partition = top + log_total + centre * (lam - gam * (centre / 2))
+        return list(b), [weight / total for weight in weights], log_partition, log_ratios
 
     def moments(self, lam: Values, gam: Values) -> Moments:
-        atoms, logits, _, shift = self._logits(lam, gam)
-        top, weights, total = _softmax(logits)
-        log_total = jnp.log(total)
-        mean = sum(b * w for b, w in zip(atoms, weights, strict=True)) / total
-        variance = sum((b - mean) ** 2 * w for b, w in zip(atoms, weights, strict=True)) / total
-        second_moment = sum(b**2 * w for b, w in zip(atoms, weights, strict=True)) / total
-        # sum_k p_k log(p_k / w_k), where log p_k = logit_k - top - log_total is near 0 for the atom that holds the mass.
-        log_weights = jnp.log(jnp.asarray(self.weights, mean.dtype))
-        terms = zip(weights, logits, log_weights, strict=True)
-        divergence = sum(w * ((logit - top) - log_w) for w, logit, log_w in terms) / total - log_total
-        return Moments(top + log_total + shift, mean, second_moment, variance, divergence)
+        atoms, probabilities, log_partition, log_ratios = self._tilted(lam, gam)
+        mean = _mean(probabilities, atoms)
+        second_moment = _mean(probabilities, [b**2 for b in atoms])
+        variance = _mean(probabilities, [(b - mean) ** 2 for b in atoms])
+        return Moments(log_partition, mean, second_moment, variance, _mean(probabilities, log_ratios))
 
     def covariance(self, lam: Values, gam: Values) -> Covariance:
-        atoms, probabilities = self._tilted(lam, gam)
-        mean = sum(b * q for b, q in zip(atoms, probabilities, strict=True))
-        deviations = [b - mean for b in atoms]
-        c11 = sum(q * d**2 for d, q in zip(deviations, probabilities, strict=True))
+        atoms, probabilities, *_ = self._tilted(lam, gam)
+        mean = _mean(probabilities, atoms)
+        d = [b - mean for b in atoms]
+        c11 = _mean(probabilities, [x**2 for x in d])
         # beta^2 - s = d^2 - V + 2 m d with d = beta - m
-        squares = [d**2 - c11 + 2 * mean * d for d in deviations]
-        c12 = sum(q * d * e for d, e, q in zip(deviations, squares, probabilities, strict=True))
-        c22 = sum(q * e**2 for e, q in zip(squares, probabilities, strict=True))
+        e = [x**2 - c11 + 2 * mean * x for x in d]
+        c12 = _mean(probabilities, [x * y for x, y in zip(d, e, strict=True)])
+        c22 = _mean(probabilities, [y**2 for y in e])
         slope = _ratio(c12, c11)
-        schur = sum(q * (e - slope * d) ** 2 for d, e, q in zip(deviations, squares, probabilities, strict=True))
+        schur = _mean(probabilities, [(y - slope * x) ** 2 for x, y in zip(d, e, strict=True)])
         return Covariance(c11, c12, c22, schur)
 
     def probabilities(self, lam: Values, gam: Values) -> Float[Array, "... K"]:
@@ -161,7 +156,7 @@ class Discrete(NamedTuple):
         return jnp.stack(self._tilted(lam, gam)[1], axis=-1)
 
     def transform(self, uniform: Values, lam: Values, gam: Values) -> Values:
-        atoms, probabilities = self._tilted(lam, gam)
+        atoms, probabilities, *_ = self._tilted(lam, gam)
         draw, below = atoms[0], jnp.zeros_like(uniform)
         for atom, probability in zip(atoms[1:], probabilities[:-1], strict=True):
             below = below + probability
@@ -169,9 +164,9 @@ class Discrete(NamedTuple):
         return jnp.broadcast_to(draw, below.shape)
 
     def cdf(self, beta: Values, lam: Values, gam: Values) -> tuple[Values, Values]:
-        atoms, probabilities = self._tilted(lam, gam)
-        below = sum(jnp.where(b < beta, q, 0) for b, q in zip(atoms, probabilities, strict=True))
-        at = sum(jnp.where(b == beta, q, 0) for b, q in zip(atoms, probabilities, strict=True))
+        atoms, probabilities, *_ = self._tilted(lam, gam)
+        below = _mean(probabilities, [jnp.asarray(b < beta, b.dtype) for b in atoms])
+        at = _mean(probabilities, [jnp.asarray(b == beta, b.dtype) for b in atoms])
         return below, at
 
     def channel_nodes(self, gamma: Values, nodes: int = NODES) -> tuple[Float[Array, "... N"], Float[Array, "... N"]]:
@@ -189,7 +184,9 @@ class Discrete(NamedTuple):
         return (jnp.max(atoms) - jnp.min(atoms)) / 2
 
 
-def discrete(atoms: ArrayLike, weights: ArrayLike) -> Discrete:
+def discrete(
+    atoms: Sequence[float] | Float[np.ndarray, " K"], weights: Sequence[float] | Float[np.ndarray, " K"]
+) -> Discrete:
     """P0 = sum_k w_k delta_{b_k}. Atoms of weight zero are left out; weights are scaled to sum to one in float64.
 
     Raises InputError unless the atoms, one or more, are finite and distinct, and the weights are as many, finite, not negative
@@ -351,14 +348,12 @@ def channel(prior: Prior, gamma: Values, nodes: int = NODES) -> Channel:
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-def _softmax(logits: list[Values]) -> tuple[Values, list[Values], Values]:
-    """(top, exp(logit_k - top), their sum) for top the largest logit, which derivatives pass by."""
-    top = logits[0]
-    for logit in logits[1:]:
-        top = jnp.maximum(top, logit)
-    top = lax.stop_gradient(top)
-    weights = [exp_minus(top - logit) for logit in logits]
-    return top, weights, sum(weights[1:], weights[0])
+def _total(terms: Iterable[Values]) -> Values:
+    return reduce(operator.add, terms)
+
+
+def _mean(probabilities: list[Values], values: list[Values]) -> Values:
+    return _total(q * value for q, value in zip(probabilities, values, strict=True))
 
 
 def _ratio(numerator: Values, denominator: Values) -> Values:

@@ -87,6 +87,7 @@ class Status(IntEnum):
 
     CONVERGED = 0
     OUT_OF_STEPS = 1
+    """Neither of the others; with a large change, a run that wanders, often near a cycle."""
     CYCLE = 2
     """Two steps apart the estimates agree, one step apart they do not: period two."""
     DIVERGED = 3

@@ -5,7 +5,8 @@ The conditional law of beta_j given the others is the tilted prior P_{lam,gam} (
     gam = ||X_j||^2/sigma^2,    lam = (X_j^T y - (X^T X beta)_j + ||X_j||^2 beta_j)/sigma^2,
 
 so that with X^T X beta maintained an update costs O(p) a chain, and all chains take the coordinates in the same order. Averages
-are of conditional moments (Rao-Blackwell). Any prior; no assumption on X. Pure functions; `jit` and `vmap` are the caller's.
+are of conditional moments (Rao-Blackwell). Any prior; no assumption on X, but chains move slowly between modes where sigma is
+small: then chains disagree, and `mean_variance` is large. Pure functions; `jit` and `vmap` are the caller's.
 
 >>> posterior = run(key, X, y, sigma**2, prior, chains=64, sweeps=160, burn_in=40)
 """

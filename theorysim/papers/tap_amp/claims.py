@@ -5,6 +5,13 @@ Statements: Celentano, Fan, Lin, Mei (2023, arXiv 2311.08442).
 
 from __future__ import annotations
 
-from theorysim.papers.tap_amp import inference
+from theorysim.papers.tap_amp import identities, inference
 
-CLAIMS = inference.CLAIMS
+CLAIMS = (
+    identities.CHANNEL,
+    identities.GRADIENT,
+    identities.HESSIAN,
+    identities.GAUSSIAN,
+    identities.ELBO_BOUND,
+    *inference.CLAIMS,
+)

@@ -17,7 +17,7 @@ from theorysim.kernels.tap import MeanField, Model, Point, Tap
 U3 = three_point()
 PRIORS = {
     "U3": U3,
-    "four atoms": discrete([-1.0, 0.0, 0.5, 2.0], [0.2, 0.4, 0.3, 0.1]),
+    "skewed": discrete([-1.0, 0.5, 2.0], [0.5, 0.3, 0.2]),
     "BG": bernoulli_gaussian(0.3, 2.0),
 }
 PENALTIES = ["tap", "mean field"]
@@ -151,7 +151,7 @@ def dense(hessian, product):
 @pytest.mark.parametrize("penalty", PENALTIES)
 def test_hessian_is_the_derivative_of_the_gradient(prior, penalty):
     """With C = L L^T and theta = (lam, -gam/2): (L^T Hess L)(L^T dtheta) = L^T dgrad, dgrad by automatic differentiation."""
-    model, point, p = make(15, 30, 0.2, PRIORS[prior], penalty), anywhere(30), 30
+    model, p = make(15, 30, 0.2, PRIORS[prior], penalty), 30
 
     @jax.jit
     def both(model, point, direction):
@@ -168,8 +168,10 @@ def test_hessian_is_the_derivative_of_the_gradient(prior, penalty):
 
     rng = np.random.default_rng(1)
     direction = Point(*jnp.asarray(rng.normal(size=(2, p))))
-    left, right, in_moments, change = both(model, point, direction)
-    np.testing.assert_allclose(left, right, atol=1e-10 * float(jnp.abs(right).max()))
+    for wide in (True, False):
+        left, right, in_moments, change = both(model, anywhere(p, wide=wide), direction)
+        np.testing.assert_allclose(left, right, atol=1e-10 * float(jnp.abs(right).max()))
+    # In (m, s) itself where all atoms have mass.
     np.testing.assert_allclose(in_moments, change, atol=1e-9 * float(jnp.abs(change).max()))
 
 
@@ -315,25 +317,22 @@ def test_backtracking_stays_in_the_domain_of_an_unbounded_prior():
     assert found.rejected > 0
 
 
-@pytest.mark.parametrize(("n", "p"), [(50, 100), (100, 60)])
-def test_ridge_regression_is_the_gaussian_prior(n, p):
+@pytest.mark.parametrize(("n", "p", "penalty"), [(50, 100, "tap"), (100, 60, "tap"), (50, 100, "mean field")])
+def test_ridge_regression_is_the_gaussian_prior(n, p, penalty):
     """TAP and mean-field means are the posterior mean at every size; TAP variances solve their quadratic equation, mean-field
     variances are 1/(1/v + ||X_j||^2/sigma^2)."""
     v, noise = 1.3, 0.25
-    model = make(n, p, noise, gaussian(v))
+    model = make(n, p, noise, gaussian(v), penalty)
     X, y = np.asarray(model.design.matrix), np.asarray(model.response)
     ridge = np.linalg.solve(X.T @ X / noise + np.eye(p) / v, X.T @ y / noise)
-    for penalty in (Tap(), tap.mean_field(model.design)):
-        found = minimise(
-            model._replace(penalty=penalty), origin(p), step=0.05, tolerance=1e-10, most_steps=20_000, backtrack=True
-        )
-        assert found.converged
-        np.testing.assert_allclose(found.evaluation.moments.mean, ridge, atol=1e-9)
-        E = np.asarray(found.evaluation.moments.variance)
-        if isinstance(penalty, Tap):
-            np.testing.assert_allclose(E**2 / v + E * (noise / v + n / p - 1), noise, rtol=1e-9)
-        else:
-            np.testing.assert_allclose(E, 1 / (1 / v + (X**2).sum(0) / noise), rtol=1e-9)
+    found = minimise(model, origin(p), step=0.05, tolerance=1e-10, most_steps=20_000, backtrack=True)
+    assert found.converged
+    np.testing.assert_allclose(found.evaluation.moments.mean, ridge, atol=1e-9)
+    E = np.asarray(found.evaluation.moments.variance)
+    if penalty == "tap":
+        np.testing.assert_allclose(E**2 / v + E * (noise / v + n / p - 1), noise, rtol=1e-9)
+    else:
+        np.testing.assert_allclose(E, 1 / (1 / v + (X**2).sum(0) / noise), rtol=1e-9)
 
 
 # --- naive mean field -------------------------------------------------------------------------------------------------
@@ -383,8 +382,10 @@ def test_natural_parameters_invert_the_moments(prior):
     again = moments_of(prior, found.point)
     np.testing.assert_allclose(again.mean, moments.mean, atol=1e-13)
     np.testing.assert_allclose(again.second_moment, moments.second_moment, atol=1e-13)
-    wide = np.asarray(moments.variance) > 0.05  # where they are determined
-    np.testing.assert_allclose(found.point.lam[wide], point.lam[wide], atol=1e-9)
+    c = jax.jit(lambda prior, point: prior.covariance(*point))(prior, point)
+    determined = np.asarray(c.schur) > 1e-3
+    assert determined.sum() > 20
+    np.testing.assert_allclose(found.point.lam[determined], point.lam[determined], atol=1e-8)
 
 
 def test_natural_parameters_of_a_symmetric_three_point_law():
@@ -403,15 +404,13 @@ def test_batches_and_matrix_free_designs():
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
     solve = partial(tap.minimise, step=0.05, tolerance=1e-8, most_steps=3000, backtrack=True)
     together = jax.jit(jax.vmap(lambda model: solve(model, origin(50))))(batch)
+    assert together.converged.all()
     for i, model in enumerate(models):
-        alone = jax.jit(solve)(model, origin(50))
-        np.testing.assert_allclose(together.evaluation.moments.mean[i], alone.evaluation.moments.mean, atol=1e-7)
-    design = marchenko_pastur(jax.random.key(0), 40, 50, jnp.float64)
-    X = jax.jit(lambda design: design.forward(jnp.eye(50)).T)(design)
-    point, model = anywhere(50), models[0]
-    free, held = evaluate(model._replace(design=design), point), evaluate(model._replace(design=Dense(X)), point)
-    np.testing.assert_allclose(free.energy, held.energy, rtol=1e-12)
-    np.testing.assert_allclose(free.lam_residual, held.lam_residual, atol=1e-11)
+        found = Point(together.point.lam[i], together.point.gam[i])
+        assert norm_of(model, found) < 1.1e-8
+        design = marchenko_pastur(jax.random.key(i), 40, 50, jnp.float64)
+        held = model._replace(design=Dense(design.forward(jnp.eye(50)).T))
+        np.testing.assert_allclose(norm_of(model._replace(design=design), found), norm_of(held, found), rtol=1e-11)
 
 
 def test_bad_input_is_refused():

@@ -82,9 +82,8 @@ class Summary(NamedTuple):
 def spectral_start(vector: Vector, snr: SNR) -> State:
     """The Bayes estimate from the principal eigenvector v alone, l > 1 (NaN otherwise): h = sqrt(n) v l sqrt(l^2 - 1).
 
-    sqrt(n) v is a channel of signal-to-noise ratio l^2 - 1. h is a step of message passing from and before m = sqrt(n) v
-    sqrt(l^2 - 1)/l,
-    its `previous`, so that state evolution holds from there on. x is found up to the sign of v.
+    sqrt(n) v is a channel of signal-to-noise ratio l^2 - 1. h is a step of message passing with m = sqrt(n) v sqrt(l^2 - 1)/l, its
+    `previous`, both now and before, so that state evolution holds from there on. x is found up to the sign of v.
     """
     size = jnp.sqrt(vector.size * (jnp.asarray(snr, vector.dtype) ** 2 - 1))
     return State(snr * size * vector, size / snr * vector)

@@ -20,7 +20,6 @@ CHECKS = [(claim, check) for claim in claims("tap-amp") if claim in identities.C
 IDS = [f"{claim.id}: {check.name}" for claim, check in CHECKS]
 SESSION = Session(preset="quick")
 
-
 compiled = functools.cache(jax.jit)
 
 
@@ -102,8 +101,7 @@ def minimum(prior, X, y, sigma, penalty):
     """Least F over (lam, gam) and the means there, by a general-purpose minimiser."""
     p = X.shape[1]
     energy = lambda v: free_energy(prior, X, y, sigma, v[:p], v[p:], penalty)
-    found = optimize.minimize(energy, np.zeros(2 * p), method="BFGS", options={"gtol": 1e-7})
-    found = optimize.minimize(energy, found.x, method="BFGS", options={"gtol": 1e-7})
+    found = optimize.minimize(energy, np.zeros(2 * p), method="BFGS", jac="3-point", options={"gtol": 1e-7})
     return found.fun, moments(prior, found.x[:p], found.x[p:])[1]
 
 
@@ -192,6 +190,23 @@ def test_ridge_energies_and_trace_are_those_of_gaussian_formulas():
     norms = (X**2).sum(0)
     V = 1 / (1 / v + norms / sigma**2)
     assert abs(drawn["mean_field_energy"] - energy(V, np.sum(norms * V) / (2 * sigma**2))) < 1e-10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_energies_and_errors_of_a_model_with_room_to_spare(seed):
+    small = identities.Small(3.0, 5, 0.5, U3)
+    drawn = measure(identities.energies, small, seed)
+    assert not drawn["X"][3:].any() and not drawn["X"][:, 3:].any() and not drawn["y"][3:].any()
+    X, y, lam, gam = drawn["X"][:3, :3], drawn["y"][:3], drawn["lam"][:3], drawn["gam"][:3]
+    exact = theory.exact_posterior(theory.U3, X, y, 0.5)
+    gibbs = identities.Sampled(small, chains=400, sweeps=400, burn_in=50)
+    sampled = measure(identities.posterior_errors, gibbs, seed)
+    for k, penalty in enumerate(("tap", "mean-field")):
+        assert abs(drawn["at_random"][k] - free_energy(theory.U3, X, y, 0.5, lam, gam, penalty)) < 1e-9
+        energy, means = minimum(theory.U3, X, y, 0.5, penalty)
+        assert abs(drawn["at_minimum"][k] - energy) < 1e-6
+        assert abs(sampled["error"][k] - np.mean((means - exact.mean) ** 2)) < 1e-3
+    assert abs(sampled["energy"] - drawn["at_minimum"][0] / 3) < 1e-6
 
 
 @pytest.mark.parametrize(("rho", "threshold"), [(0.1, 0.207559), (0.2, 0.355411), (0.4, 0.589246)])

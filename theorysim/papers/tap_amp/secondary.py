@@ -496,3 +496,5 @@ Z2_BBP = Claim(
     ),
     note="Convexity is judged on the runs that have converged.",
 )
+
+CLAIMS = (DONOHO_TANNER, LASSO_SE, Z2_BBP)

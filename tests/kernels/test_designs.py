@@ -94,6 +94,14 @@ def test_student_entries_have_five_degrees_of_freedom():
         assert abs(np.mean(x < t(5).ppf(level)) - level) < 4 * np.sqrt(level * (1 - level) / x.size)
 
 
+def test_student_entries_have_no_outliers_of_rounding():
+    """Of 1.6e7 entries, none beyond a quantile that one in 1e12 exceeds."""
+    from scipy.stats import t
+
+    largest = jax.jit(lambda key: jnp.abs(sample(key, student_t5, 4000, 4000)).max())(KEY)
+    assert float(largest) * np.sqrt(4000 / (3 / 5)) < t(5).isf(1e-12)
+
+
 @pytest.mark.parametrize(("n", "p"), SHAPES)
 def test_singular_values(n, p):
     orthogonal = np.linalg.svd(matrix("orthogonal", n, p), compute_uv=False)

@@ -87,7 +87,7 @@ def sweep(key: Key[Array, ""], state: State, problem: Problem, prior: Prior) -> 
         return product + row[:, None] * (new - beta), (new, moments.mean, moments.second_moment)
 
     beta, product = state
-    uniform = random.uniform(key, beta.shape, beta.dtype, minval=float(jnp.finfo(beta.dtype).tiny))
+    uniform = random.uniform(key, beta.shape, beta.dtype, minval=float(jnp.finfo(beta.dtype).eps) / 2)
     coordinates = (jnp.arange(len(beta)), problem.gram, problem.correlation, beta, uniform)
     product, (beta, means, second_moments) = lax.scan(update, product, coordinates)
     return State(beta, product), (means, second_moments)

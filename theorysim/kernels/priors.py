@@ -328,7 +328,7 @@ def gaussian(variance: float = 1.0) -> BernoulliGaussian:
 def sample(key: Key[Array, ""], prior: Prior, lam: Values, gam: Values) -> Values:
     """Independent draws from P_{lam,gam}, of the broadcast shape of (lam, gam): from P0 where both are zero."""
     shape, dtype = jnp.broadcast_shapes(jnp.shape(lam), jnp.shape(gam)), jnp.result_type(lam, gam)
-    uniform = random.uniform(key, shape, dtype, minval=float(jnp.finfo(dtype).tiny))
+    uniform = random.uniform(key, shape, dtype, minval=float(jnp.finfo(dtype).eps) / 2)
     return prior.transform(uniform, lam, gam)
 
 

@@ -5,13 +5,6 @@ Statements: Celentano, Fan, Lin, Mei (2023, arXiv 2311.08442).
 
 from __future__ import annotations
 
-from theorysim.papers.tap_amp import identities, inference
+from theorysim.papers.tap_amp import identities, inference, landscape, secondary
 
-CLAIMS = (
-    identities.CHANNEL,
-    identities.GRADIENT,
-    identities.HESSIAN,
-    identities.GAUSSIAN,
-    identities.ELBO_BOUND,
-    *inference.CLAIMS,
-)
+CLAIMS = (*identities.CLAIMS, *inference.CLAIMS, *landscape.CLAIMS, *secondary.CLAIMS)

@@ -204,7 +204,7 @@ def test_energies_and_errors_of_a_model_with_room_to_spare(seed):
     for k, penalty in enumerate(("tap", "mean-field")):
         assert abs(drawn["at_random"][k] - free_energy(theory.U3, X, y, 0.5, lam, gam, penalty)) < 1e-9
         energy, means = minimum(theory.U3, X, y, 0.5, penalty)
-        assert abs(drawn["at_minimum"][k] - energy) < 1e-6
+        assert abs(drawn["at_minimum"][k] - energy) < 1e-5  # as flat as it is there, for either minimiser
         assert abs(sampled["error"][k] - np.mean((means - exact.mean) ** 2)) < 1e-3
     assert abs(sampled["energy"] - drawn["at_minimum"][0] / 3) < 1e-6
 

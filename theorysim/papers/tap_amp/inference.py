@@ -291,8 +291,8 @@ UNIVERSALITY = Claim(
 
 EASY = (model(1.0, 0.3, 1), model(0.5, 0.2, 2, three_point(0.1)))
 HARD = (model(0.65, 0.1, 20),)
-HARD_SEEDS = {"quick": 512, "standard": 320, "paper": 100}
-SIZES = {"quick": 600, "standard": 1500, "paper": 8000}
+HARD_SEEDS = {"quick": 256, "standard": 320, "paper": 100}
+SIZES = {"quick": 600, "standard": 1000, "paper": 8000}
 
 
 def _at(
@@ -360,7 +360,7 @@ CALIBRATION = Claim(
     " -log probability the mean entropy.",
     source="paper, Theorem 3.2 and its corollary",
     assumptions="easy phase, gamma_alg = gamma_stat",
-    checks=_calibration_checks(EASY, {"quick": 384, "standard": 192, "paper": 50}),
+    checks=_calibration_checks(EASY, {"quick": 128, "standard": 192, "paper": 50}),
 )
 
 HARD_CALIBRATED = Claim(

@@ -218,7 +218,7 @@ def convexity(key: Key[Array, ""], setting: Surroundings) -> dict[str, Array]:
 # --- natural gradient descent -----------------------------------------------------------------------------------------
 
 
-def whitened_spectrum(model: tap.Model, point: tap.Point) -> Float[Array, " 2p"]:
+def whitened_spectrum(model: tap.Model, point: tap.Point) -> Float[Array, " eigenvalues"]:
     """Eigenvalues of C^{1/2} Hess F C^{1/2}, increasing, of the matrix formed column by column."""
     hessian, size = tap.hessian(model, point), 2 * point.lam.size
     product = lambda v: hessian.whitened_product(v.reshape(2, -1)).ravel()
@@ -386,7 +386,7 @@ def phase_lines(key: Key[Array, ""], setting: Transition) -> dict[str, Array]:
     spinodals = _bisect(lambda x: sides * (curves(x)[1] - noise), u[ends - 1], u[ends])
     golden = (5**0.5 - 1) / 2
 
-    def shrink(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+    def shrink(_: Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         left, right = bracket
         inner = jnp.stack([right - golden * (right - left), left + golden * (right - left)])
         values = curves(inner)[1]
@@ -415,7 +415,7 @@ def phase_lines(key: Key[Array, ""], setting: Transition) -> dict[str, Array]:
 def _bisect(rising: Callable[[Array], Array], low: Array, high: Array) -> Array:
     """Zero of an increasing function, elementwise."""
 
-    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
         middle = (low + high) / 2
         above = rising(middle) > 0

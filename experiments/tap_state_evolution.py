@@ -8,7 +8,7 @@ import numpy as np
 
 from theorysim.cli.script import main
 from theorysim.papers.tap_amp import theory
-from theorysim.papers.tap_amp.inference import PAPER, TRAJECTORY, Reaction, Trajectory, prior_of
+from theorysim.papers.tap_amp.inference import PAPER, REACTIONS, TRAJECTORY, Trajectory, prior_of
 from theorysim.papers.tap_amp.setting import U3, Atoms, model, three_point
 from theorysim.plots import (
     COLORS,
@@ -43,7 +43,7 @@ PLACES: tuple[tuple[str, Atoms, float, float], ...] = (
 )
 """Name, prior, delta and sigma: easy, sparse and easy, hard."""
 
-WRONG: tuple[tuple[Reaction, str, str], ...] = (
+WRONG: tuple[tuple[str, str, str], ...] = (
     ("none", "no Onsager term", "x"),
     ("without-delta", "$V' g$, without $1/\\delta$", "+"),
 )
@@ -69,7 +69,7 @@ def state_evolution(session: Session) -> matplotlib.figure.Figure:
         for (reaction, _, marker), color in zip(WRONG, COLORS[1:], strict=False):
             if reaction == "without-delta" and delta == 1:
                 continue  # right there
-            wrong = Trajectory(model(delta, sigma, sizes[-1], prior), reaction=reaction)
+            wrong = Trajectory(model(delta, sigma, sizes[-1], prior), reaction=REACTIONS[reaction])
             (results,) = session.measure(TRAJECTORY, Design((wrong,), 8))
             for panel, quantity in ((above, "mse"), (below, "variance")):
                 points(

@@ -63,7 +63,7 @@ def plain_amp(X, y, sigma, steps, denoise, variance0, coefficient):
     ],
 )
 def test_trajectories_are_those_of_plain_amp(reaction, coefficient):
-    got = measured(inference.trajectory, Trajectory(SMALL, steps=6, reaction=reaction))
+    got = measured(inference.trajectory, Trajectory(SMALL, steps=6, reaction=inference.REACTIONS[reaction]))
     prior = inference.prior_of(SMALL)
     for k, (X, beta, y) in enumerate(drawn(SMALL)):
         history = plain_amp(X, y, 0.4, 6, prior.tilted, prior.variance, coefficient)

@@ -520,7 +520,7 @@ LOCAL_CONVEXITY = Claim(
             name="at AMP's limit and around it",
             experiment=CONVEXITY,
             design={
-                "quick": Runs(_around(150, (0.0, 1.0)), 192),
+                "quick": Runs(_around(120, (0.0, 1.0)), 192),
                 "standard": Runs(_around(300, BALL), 192),
                 "paper": Runs(_around(600, BALL), 400),
             },
@@ -537,7 +537,7 @@ LOCAL_CONVEXITY = Claim(
             name="towards the spinodal",
             experiment=CONVEXITY,
             design={
-                "quick": Runs(_along(150, (0.5, 0.65)), 48),
+                "quick": Runs(_along(120, (0.5, 0.65)), 64),
                 "standard": Runs(_along(300, APPROACH), 192),
                 "paper": Runs(_along(600, APPROACH), 400),
             },
@@ -547,7 +547,7 @@ LOCAL_CONVEXITY = Claim(
             control=Control(
                 "delta falls, away from the spinodal",
                 design={
-                    "quick": Runs(_along(150, (0.65, 0.5)), 48),
+                    "quick": Runs(_along(120, (0.65, 0.5)), 64),
                     "standard": Runs(_along(300, APPROACH[::-1]), 192),
                     "paper": Runs(_along(600, APPROACH[::-1]), 400),
                 },

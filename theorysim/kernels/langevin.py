@@ -43,6 +43,7 @@ from theorysim.errors import InputError, require
 from theorysim.kernels import eigenvalues
 from theorysim.kernels.activations import ACTIVATIONS
 from theorysim.kernels.losses import Logistic, Loss, as_loss
+from theorysim.kernels.noise import counters, key_words, normals
 
 Scalar = Float[Array, ""]
 Particles = Float[Array, "N d"]
@@ -63,6 +64,9 @@ KEPT = 2**23
 
 BOUND = 1e6
 """A coordinate beyond it has diverged."""
+
+STREAM = 0x4C616E67
+"""Of the noise, apart from what callers may draw from, or fold into, the same key."""
 
 
 # --- neurons ----------------------------------------------------------------------------------------------------------
@@ -379,7 +383,7 @@ def run(
     stop, every = state.step + steps, jnp.asarray(every, state.step.dtype)
     points = model.Z if points is None else points
     _check_dimensions(model, state.particles, points)
-    words = _noise_key(key)
+    words = key_words(key, STREAM)
     step = functools.partial(_step, words, model=model, eta=eta, prediction=prediction, chunk=chunk, axis=axis)
 
     def block(carry: tuple[State, Any]) -> tuple[State, Any]:
@@ -538,7 +542,7 @@ def _step(
 ) -> State:
     X = state.particles
     first = 0 if axis is None else lax.axis_index(axis) * X.size
-    noise = _normals(words, state.step, first, X.size, X.dtype)
+    noise = normals(words, counters(first, X.size), state.step, X.dtype)
     scale = jnp.sqrt(jnp.asarray(2 * model.lam * eta, X.dtype))
     b = drift(model, X, prediction=prediction, chunk=chunk, axis=axis)
     # Flat, since loops over few coordinates are slow.
@@ -584,53 +588,3 @@ def _check(value: Any, allowed: Callable[[Any], Any], message: str) -> None:
     """Values are unknown under `jit`."""
     if not isinstance(value, Tracer):
         require(bool(allowed(np.asarray(value))), message.format(value))
-
-
-# --- noise ------------------------------------------------------------------------------------------------------------
-
-_STREAM = 0x4C616E67  # apart from what callers may draw from, or fold into, the same key
-_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
-_SINE_TERMS = {jnp.dtype("float64"): 10, jnp.dtype("float32"): 6}  # |angle| <= pi/2: remainders below half a unit of 1
-
-
-def _noise_key(key: Key[Array, ""]) -> UInt32[Array, "2"]:
-    words = random.key_data(random.fold_in(key, _STREAM))
-    require(words.shape == (2,), f"key must be one of threefry2x32, got key data of shape {words.shape}")
-    return words
-
-
-def _threefry(key: UInt32[Array, "2"], x: Array, y: Array) -> tuple[Array, Array]:
-    """Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror, Shaw, SC 2011): two random words of two counters.
-
-    Written out, because the compiler then fuses it with its use; `jax.random` loops over the rounds in memory on a CPU and combines
-    both words into one.
-    """
-    schedule = (key[0], key[1], key[0] ^ key[1] ^ jnp.uint32(0x1BD11BDA))
-    x, y = x + schedule[0], y + schedule[1]
-    for group in range(5):
-        for r in _ROTATIONS[group % 2]:
-            x = x + y
-            y = ((y << r) | (y >> (32 - r))) ^ x
-        x, y = x + schedule[(group + 1) % 3], y + schedule[(group + 2) % 3] + jnp.uint32(group + 1)
-    return x, y
-
-
-def _normals(
-    key: UInt32[Array, "2"], step: Int[Array, ""], first: Int[Array, ""] | int, count: int, dtype: Any
-) -> Float[Array, " count"]:
-    """Standard normal numbers first ... first + count - 1 of a step, by Box and Muller: one word for the radius, one for the angle.
-
-    The second number that the radius would give is not used: numbers in pairs could not be divided at any place, and
-    writing them alternately costs more than it saves. Largest number 6.8; the same in both precisions, up to rounding.
-    """
-    index = jnp.asarray(first).astype(jnp.uint32) + lax.iota(jnp.uint32, count)
-    a, b = _threefry(key, index, jnp.broadcast_to(step.astype(jnp.uint32), index.shape))
-    radius = jnp.sqrt(-2 * jnp.log((a.astype(dtype) + 0.5) * 2.0**-32))
-    # cos(2 pi t) = sin(2 pi (1/4 - |t|)), t in [-1/2, 1/2)
-    turn = 0.25 - jnp.abs(lax.bitcast_convert_type(b, jnp.int32).astype(dtype)) * 2.0**-32
-    angle = 2 * math.pi * turn
-    square = angle * angle
-    sine = jnp.zeros_like(angle)
-    for j in range(_SINE_TERMS[jnp.dtype(dtype)], 0, -1):
-        sine = sine * square + (-1) ** j / math.factorial(2 * j + 1)
-    return radius * (angle + angle * square * sine)

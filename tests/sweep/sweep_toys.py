@@ -50,9 +50,16 @@ def fatal(key: Key[Array, ""], setting: Walk) -> dict[str, Array]:
     return {"eta": eta + 0 * jax.random.normal(key)}
 
 
+def spectrum(key: Key[Array, ""], setting: Walk) -> dict[str, Array]:
+    matrix = jax.random.normal(key, (setting.n, setting.n))
+    step = lambda _, shift: jnp.linalg.eigvalsh(matrix @ matrix.T + shift * jnp.eye(setting.n))[-1] / setting.n
+    return {"largest": jax.lax.fori_loop(0, 20, step, jnp.asarray(setting.eta, matrix.dtype))}
+
+
 WALK = Experiment("toys/walk", walk)
 SLOW = Experiment("toys/slow", slow)
 FATAL = Experiment("toys/fatal", fatal)
+SPECTRUM = Experiment("toys/spectrum", spectrum)
 SETTINGS = [Walk(4, 0.5), Walk(8, 0.5), Walk(4, 0.25), Walk(8, 0.25)]
 SLOW_SETTINGS = [Walk(1, 0.5), Walk(2, 0.5), Walk(1, 0.25)]
 SLOW_SEEDS = 12

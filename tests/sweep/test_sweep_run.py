@@ -240,3 +240,12 @@ def test_memory_texts(tmp_path: Path) -> None:
     assert host_memory(tmp_path) == whole
     (tmp_path / "memory.max").write_text("1000000\n")
     assert host_memory(tmp_path) == 1e6
+
+
+def test_programs_that_factorise_batches_do_not_wait_for_each_other():
+    """Four of them on as many threads, which without precautions stand still within seconds (jaxlib 0.10)."""
+    code = "from sweep_toys import SPECTRUM, Walk; from theorysim.sweep import run; "
+    code += "print(float(run(SPECTRUM, [Walk(n, 0.1) for n in (20, 21, 22, 23)], 300, workers=4)['largest'].min()))"
+    here = {"cwd": Path(__file__).parent, "capture_output": True, "text": True}
+    found = subprocess.run([sys.executable, "-c", code], timeout=240, check=True, **here)
+    assert float(found.stdout) > 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -19,6 +22,11 @@ from theorysim.sweep.experiment import Experiment, Setting
 from theorysim.sweep.keys import wrap_keys
 
 Leaves = tuple[jax.ShapeDtypeStruct, ...]
+
+_BATCHED_LAPACK = re.compile(
+    r'custom-call\(.*custom_call_target="lapack_\w+", operand_layout_constraints=\{\w+\[\d+,\d+,\d+'
+)
+_LAPACK_RUNS = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -62,8 +70,9 @@ def compute_chunk(task: Task) -> Result:
     start = time.perf_counter()
     leaves, tree = jax.tree.flatten(task.setting)
     samples = tuple(jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves)
-    with jax.enable_x64(task.program.x64):
-        values = jax.device_get(compiled(task.program, tree, samples, len(task.keys))(task.keys, task.setting))
+    program = compiled(task.program, tree, samples, len(task.keys))
+    with jax.enable_x64(task.program.x64), _alone(task.program, tree, samples, len(task.keys)):
+        values = jax.device_get(program(task.keys, task.setting))
     return Result(values, time.perf_counter() - start, jax.local_devices()[0].device_kind)
 
 
@@ -115,6 +124,22 @@ def compiled(program: Program, tree: Any, leaves: Leaves, batch: int) -> Any:
     setting = tree.unflatten([jax.ShapeDtypeStruct((batch, *leaf.shape), leaf.dtype) for leaf in leaves])
     with jax.enable_x64(program.x64):
         return jax.jit(function, **options).lower(keys, setting).compile()
+
+
+def _alone(program: Program, tree: Any, leaves: Leaves, batch: int) -> contextlib.AbstractContextManager[Any]:
+    """A lock for programs with batches of matrices to factorise, on a CPU.
+
+    jaxlib divides such a batch among the threads that run programs and waits for them there, so that two of these programs at
+    once wait for each other for ever (seen with 0.10). One at a time uses the cores all the same.
+    """
+    return _LAPACK_RUNS if _factorises_batches(program, tree, leaves, batch) else contextlib.nullcontext()
+
+
+@lru_cache(maxsize=256)
+def _factorises_batches(program: Program, tree: Any, leaves: Leaves, batch: int) -> bool:
+    if jax.local_devices()[0].platform != "cpu":
+        return False
+    return _BATCHED_LAPACK.search(compiled(program, tree, leaves, batch).as_text()) is not None
 
 
 def occupied(program: Program, tree: Any, leaves: Leaves, batch: int) -> float:

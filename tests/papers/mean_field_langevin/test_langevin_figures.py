@@ -283,8 +283,8 @@ def test_options_of_ones_own(files, monkeypatch):
     module = script("langevin_own", monkeypatch)
     data, neuron = files
     for options, message in (
-        ({}, "--data must be given"),
-        ({"data": data}, "--neuron must be given"),
+        ({"data": data}, "--data and --neuron must come together, got no --neuron"),
+        ({"neuron": neuron}, "--data and --neuron must come together, got no --data"),
         ({"data": data, "neuron": data}, "--neuron must be a Python file"),
         ({"data": data, "neuron": neuron, "eta": 0.0}, "--eta must be positive"),
         ({"data": data, "neuron": neuron, "steps": 1}, "--steps must be at least 2"),

@@ -146,7 +146,7 @@ class Objectives(NamedTuple):
 
 OBJECTIVES = {
     "quick": Objectives((4, 16, 64), 500, 8),
-    "standard": Objectives((4, 16, 64), 2000, 16),
+    "standard": Objectives((4, 16, 64), 1000, 12),
     "paper": Objectives((4, 16, 64), 20_000, 32),
 }
 ETAS = (0.5, 0.2, 0.05)

@@ -71,7 +71,7 @@ def compute_chunk(task: Task) -> Result:
     leaves, tree = jax.tree.flatten(task.setting)
     samples = tuple(jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves)
     program = compiled(task.program, tree, samples, len(task.keys))
-    with jax.enable_x64(task.program.x64), _alone(task.program, tree, samples, len(task.keys)):
+    with jax.enable_x64(task.program.x64), _alone(program):
         values = jax.device_get(program(task.keys, task.setting))
     return Result(values, time.perf_counter() - start, jax.local_devices()[0].device_kind)
 
@@ -114,7 +114,14 @@ def compiled(program: Program, tree: Any, leaves: Leaves, batch: int) -> Any:
         flat = jax.extend.core.jaxpr_as_fun(closed)(*jax.tree.leaves((key, setting)))
         return jax.tree.unflatten(structure, flat)
 
-    function: Callable[..., Any] = jax.vmap(sample)
+    batched = _compiled(jax.vmap(sample), program, tree, leaves, batch)
+    if devices[0].platform != "cpu" or not _factorises_batches(batched):
+        return batched
+    return _compiled(lambda *samples: jax.lax.map(lambda one: sample(*one), samples), program, tree, leaves, batch)
+
+
+def _compiled(function: Callable[..., Any], program: Program, tree: Any, leaves: Leaves, batch: int) -> Any:
+    devices = jax.local_devices()
     options: dict[str, Any] = {}
     if len(devices) > 1:
         mesh, spec = jax.sharding.Mesh(np.array(devices), ("sample",)), PartitionSpec("sample")
@@ -126,20 +133,21 @@ def compiled(program: Program, tree: Any, leaves: Leaves, batch: int) -> Any:
         return jax.jit(function, **options).lower(keys, setting).compile()
 
 
-def _alone(program: Program, tree: Any, leaves: Leaves, batch: int) -> contextlib.AbstractContextManager[Any]:
-    """A lock for programs with batches of matrices to factorise, on a CPU.
+def _factorises_batches(executable: Any) -> bool:
+    """Whether a program for CPUs factorises batches of matrices, or solves with them.
 
-    jaxlib divides such a batch among the threads that run programs and waits for them there, so that two of these programs at
-    once wait for each other for ever (seen with 0.10). One at a time uses the cores all the same.
+    jaxlib divides such a batch among the threads that run programs, and waits for them there: two of these calls at once, of one
+    program or of two, wait for each other for ever (seen with 0.10). Samples are therefore computed one after another where
+    they would be batched so, and a program that still is runs alone.
     """
-    return _LAPACK_RUNS if _factorises_batches(program, tree, leaves, batch) else contextlib.nullcontext()
+    return _BATCHED_LAPACK.search(executable.as_text()) is not None
 
 
 @lru_cache(maxsize=256)
-def _factorises_batches(program: Program, tree: Any, leaves: Leaves, batch: int) -> bool:
-    if jax.local_devices()[0].platform != "cpu":
-        return False
-    return _BATCHED_LAPACK.search(compiled(program, tree, leaves, batch).as_text()) is not None
+def _alone(executable: Any) -> contextlib.AbstractContextManager[Any]:
+    """The lock of programs that must not run at the same time, for those."""
+    cpu = jax.local_devices()[0].platform == "cpu"
+    return _LAPACK_RUNS if cpu and _factorises_batches(executable) else contextlib.nullcontext()
 
 
 def occupied(program: Program, tree: Any, leaves: Leaves, batch: int) -> float:

@@ -1,4 +1,4 @@
-"""The command line: `theorysim list`, `show`, `verify` and `figures`.
+"""The command line: `theorysim list`, `show`, `verify`, `figures`, `audit`.
 
 JAX and the papers are imported by the commands that need them, so that help and most complaints come at once.
 """
@@ -11,6 +11,7 @@ from typing import Annotated
 
 from tyro.conf import subcommand
 
+from theorysim.cli.audit import Audit
 from theorysim.cli.figures import Figures
 from theorysim.cli.listing import List, Show
 from theorysim.cli.process import guarded, parse
@@ -22,6 +23,7 @@ Command = (
     | Annotated[Show, subcommand("show")]
     | Annotated[Verify, subcommand("verify")]
     | Annotated[Figures, subcommand("figures")]
+    | Annotated[Audit, subcommand("audit")]
 )
 
 
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> int:
         require(
-            len(arguments) > 0, "command must be one of list, show, verify, figures, got none; see theorysim --help"
+            len(arguments) > 0, "command must be one of list, show, verify, figures, audit, got none; see theorysim --help"
         )
         chosen = parse(Command, arguments, "theorysim", "Theorems as executable claims, judged against simulation.")
         return 0 if chosen is None else chosen()

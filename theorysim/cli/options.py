@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -53,19 +53,21 @@ def _seed(text: str) -> int:
     return value
 
 
-def _path(name: str) -> Any:
+def path_option(name: str) -> Any:
+    """A tyro constructor of the option `name`, a path."""
+
     def read(text: str) -> Path:
         if not text or "\0" in text:
             raise Rejected(f"{name} must be a path, got {text!r}")
         return Path(text)
 
-    return read
+    return _option("DIR" if name in ("--store", "--out") else "PATH", read)
 
 
 Seed = Annotated[int, _option("INT", _seed)]
-Store = Annotated[Path | None, _option("DIR", _path("--store"))]
-Out = Annotated[Path, _option("DIR", _path("--out"))]
-Json = Annotated[Path | None, _option("PATH", _path("--json"))]
+Store = Annotated[Path | None, path_option("--store")]
+Out = Annotated[Path, path_option("--out")]
+Json = Annotated[Path | None, path_option("--json")]
 Memory = Annotated[str | None, _option("GB", str)]
 Data = Annotated[str | None, _option("digits|digits:A,B|PATH.npz", str)]
 
@@ -113,6 +115,18 @@ class Run:
         allowed = f"memory must be at most the {format_memory(total)} of this machine"
         require(amount <= total, f"{allowed}, got {self.memory!r}")
         return amount
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging(Run):
+    """Options of every command that judges."""
+
+    adaptive: bool = False
+    """Look at the data while they come in, from an eighth to twice the design's seeds, and stop at the first verdict."""
+
+    def session(self, progress: Progress | None = None) -> Session:
+        """As for every command."""
+        return replace(super().session(progress), adaptive=self.adaptive)
 
 
 def check_folder(name: str, folder: Path) -> None:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
-from theorysim.cli.options import Data, Json, Run, check_file
+from theorysim.cli.options import Data, Json, Judging, Run, check_file
 from theorysim.cli.process import TRACEBACK, explain
 from theorysim.cli.targets import resolve_claims
 from theorysim.errors import InputError
 
 if TYPE_CHECKING:
     from theorysim.verify.claim import Claim
-    from theorysim.verify.session import Session
     from theorysim.verify.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verify(Run):
+class Verify(Judging):
     """Judge claims against simulation.
 
     Exit code: 0 when no claim is refuted or toothless (but for refutations that a claim's own note announces), 1
@@ -67,7 +67,8 @@ def verify(claims: Sequence[Claim], options: Run, json: Path | None = None) -> l
             if json is not None:
                 write(verdicts, json)
             for claim in claims:
-                verdicts.append(_verdict(session, claim))
+                with named(claim):
+                    verdicts.append(session.verify(claim))
                 printer.add(verdicts[-1])
                 if json is not None:
                     write(verdicts, json)
@@ -77,9 +78,11 @@ def verify(claims: Sequence[Claim], options: Run, json: Path | None = None) -> l
     return verdicts
 
 
-def _verdict(session: Session, claim: Claim) -> Verdict:
+@contextlib.contextmanager
+def named(claim: Claim) -> Iterator[None]:
+    """Whatever fails in a claim becomes one line that names it."""
     try:
-        return session.verify(claim)
+        yield
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise

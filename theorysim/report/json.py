@@ -7,17 +7,21 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from theorysim.verify.verdict import CheckVerdict, Verdict
+from theorysim.verify.family import holm_statuses
+from theorysim.verify.verdict import CheckVerdict, Status, Verdict
 
 
-def record(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as an object of JSON. The headline numbers are those of the check that decided."""
+def record(verdict: Verdict, holm: Status | None = None) -> dict[str, Any]:
+    """A verdict as an object of JSON. The headline numbers are those of the check that decided.
+
+    holm: what Holm's procedure over the whole report says of it.
+    """
     check = verdict.headline
     judgement = check.judgement
     return plain(
@@ -26,6 +30,7 @@ def record(verdict: Verdict) -> dict[str, Any]:
             "paper": verdict.paper,
             "kind": verdict.kind,
             "verdict": verdict.status,
+            "holm": holm,
             "announced": verdict.announced,
             "control": check.teeth,
             "predicted": judgement.predicted,
@@ -66,9 +71,10 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def write(verdicts: Iterable[Verdict], path: Path) -> None:
+def write(verdicts: Sequence[Verdict], path: Path) -> None:
     """Write the verdicts to `path` at once: whoever reads it finds the old list or the new one, never half of one."""
-    text = json.dumps([record(verdict) for verdict in verdicts], indent=2, allow_nan=False)
+    records = [record(verdict, holm) for verdict, holm in zip(verdicts, holm_statuses(verdicts), strict=True)]
+    text = json.dumps(records, indent=2, allow_nan=False)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from theorysim.verify.family import holm_statuses
 from theorysim.verify.verdict import CheckVerdict, Judgement, Verdict
 
 COLUMNS = ("claim", "kind", "predicted", "measured [interval]", "verdict", "control", "seconds")
@@ -83,7 +84,7 @@ class Printer:
                 self.console.print(grid)
             else:
                 self.console.print(*blocks(verdicts), sep="\n")
-        for line in (*notes(verdicts), *reasons(verdicts)):
+        for line in (*notes(verdicts), *reasons(verdicts), *family(verdicts)):
             self._say(line)
         self._say(summary(verdicts, claims))
 
@@ -101,17 +102,18 @@ class Printer:
             print(line, file=self.console.file or sys.stdout, flush=True)
 
 
-def table(verdicts: Iterable[Verdict]) -> Table:
+def table(verdicts: Sequence[Verdict]) -> Table:
     """The verdicts as a rich table, whose cells are never wrapped."""
     result = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in COLUMNS:
         result.add_column(name, justify="right" if name in NUMERIC else "left", no_wrap=True)
-    for verdict in verdicts:
+    result.add_column("holm", no_wrap=True)
+    for verdict, status in zip(verdicts, holm_statuses(verdicts), strict=True):
         cells = [Text(cell) for cell in row(verdict)]
         cells[COLUMNS.index("verdict")].stylize(_style(verdict))
         if verdict.headline.toothless:
             cells[COLUMNS.index("control")].stylize("red")
-        result.add_row(*cells)
+        result.add_row(*cells, Text(status or "-", style=STYLES[status] if status else ""))
     return result
 
 
@@ -144,6 +146,17 @@ def reasons(verdicts: Iterable[Verdict]) -> list[str]:
             if check.toothless:
                 lines.append(f"toothless {name}: {_blunt(check)}")
     return lines
+
+
+def family(verdicts: Sequence[Verdict]) -> list[str]:
+    """What Holm's procedure says of the report: a summary line, and one for each claim that it decides otherwise."""
+    pairs = [(v, s) for v, s in zip(verdicts, holm_statuses(verdicts), strict=True) if s is not None]
+    if len(pairs) < 2:
+        return []
+    counts = Counter(status for _, status in pairs)
+    said = ", ".join(f"{counts[name]} {name}" for name in ("verified", "refuted", "inconclusive") if counts[name])
+    lines = [f"holm at .05 over the {len(pairs)} claims with p-values: {said}"]
+    return lines + [f"holm {v.claim}: {s} (at the fixed level {v.status})" for v, s in pairs if s != v.status]
 
 
 def _why(judgement: Judgement) -> str:

@@ -52,12 +52,18 @@ class Fit(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run computes, and how it may be cut."""
+    """What a run computes, and how it may be cut.
+
+    seeds, first: the seed indices first, ..., first + seeds - 1 of every setting.
+    tile: seeds of a chunk where the caller fixes them, so that runs over different seeds share a program.
+    """
 
     experiment: Experiment
     settings: tuple[Setting, ...]
     seeds: int
     seed: int
+    first: int = 0
+    tile: int | None = None
 
     @cached_property
     def texts(self) -> list[str]:
@@ -102,6 +108,8 @@ class Plan:
     def fingerprint(self, *context: str) -> str:
         """Names a run by all that its numbers depend on, the program's text included: edited measures start afresh."""
         what = [self.experiment.id, self.texts, self.seeds, self.seed, self.experiment.x64, *context]
+        if self.first:
+            what.append(self.first)
         digest = hashlib.sha256(json.dumps(what).encode())
         for group in self.groups:
             digest.update(text(self.program, group.tree, group.leaves).encode())
@@ -116,14 +124,15 @@ class Plan:
         if self.experiment.admit is not None:
             for member in group.members:
                 self.experiment.admit(self.settings[member], most)
-        samples = len(group.members) * self.seeds
+        seeds = self.tile or self.seeds
+        samples = len(group.members) * seeds
         cpu = jax.local_devices()[0].platform == "cpu"
-        batch = math.ceil(samples / PIECES) if cpu else samples
+        batch = math.ceil(samples / PIECES) if cpu and self.tile is None else samples
         if group.operations > 0:
             batch = min(batch, int((CPU_OPERATIONS if cpu else ACCELERATOR_OPERATIONS) / group.operations))
         batch = min(samples, max(batch, jax.local_device_count()))
         while True:
-            rectangle = _rectangle(batch, len(group.members), self.seeds)
+            rectangle = _rectangle(batch, len(group.members), seeds)
             need = self.need(number, rectangle)
             if need <= share or (rectangle == (1, 1) and need <= most):
                 return Fit(rectangle, need)
@@ -177,7 +186,8 @@ class Plan:
     def task(self, chunk: Chunk, rectangle: tuple[int, int]) -> Task:
         """Keys and leaves of a chunk's samples; a partial chunk repeats its last one, so that one shape is compiled."""
         group, settings = self.groups[chunk.group], [self.settings[index] for index in chunk.settings]
-        keys = np.concatenate([sample_keys(self.experiment.id, s, self.seed, chunk.seeds) for s in settings])
+        indices = range(self.first + chunk.seeds.start, self.first + chunk.seeds.stop)
+        keys = np.concatenate([sample_keys(self.experiment.id, s, self.seed, indices) for s in settings])
         sample = np.minimum(np.arange(_batch(rectangle)), chunk.samples - 1)
         columns = zip(*map(jax.tree.leaves, settings), strict=True)
         leaves = [

@@ -41,6 +41,8 @@ def run(
     seeds: int,
     *,
     seed: int = 0,
+    first: int = 0,
+    tile: int | None = None,
     store: Path | str | None = None,
     memory: float | None = None,
     progress: Progress | None = None,
@@ -54,6 +56,8 @@ def run(
         settings: distinct settings; all must yield observables of the same names, shapes and dtypes.
         seeds: independent samples per setting.
         seed: base seed, from which all keys are derived (with the experiment's id, the setting and the seed index).
+        first: index of the first seed; a run that continues another starts where that one ended.
+        tile: seeds of a chunk, a power of two, by default as many as fit: runs over other seeds then share a program.
         store: folder in which completed chunks are kept; an interrupted run resumes from it.
         memory: bytes that the chunks in flight may occupy together, by default a share of the machine's total.
         progress: a bar shared with other runs; by default an own one.
@@ -73,7 +77,7 @@ def run(
         SweepError: a chunk failed (lost worker, full disk, device out of memory). Completed chunks remain in the store.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
-    plan = Plan(experiment, tuple(settings), seeds, seed)
+    plan = Plan(experiment, tuple(settings), seeds, seed, first, tile)
     texts = plan.texts
     require(len(texts) > 0, f"settings of {experiment.id} must not be empty, got ()")
     repeated = next((text for text, count in Counter(texts).items() if count > 1), None)
@@ -81,10 +85,13 @@ def run(
     for name, value, least in (
         ("seeds", seeds, 1),
         ("seed", seed, 0),
+        ("first", first, 0),
+        ("tile", 1 if tile is None else tile, 1),
         ("workers", 1 if workers is None else workers, 1),
     ):
         valid = isinstance(value, int) and value >= least
         require(valid, f"{name} must be an integer >= {least}, got {value}")
+    require(tile is None or tile & (tile - 1) == 0, f"tile must be a power of two, got {tile}")
     require(memory is None or memory > 0, f"memory must be a positive number of bytes, got {memory}")
 
     device = jax.local_devices()[0]
@@ -101,6 +108,7 @@ def run(
         "parameters": texts,
         "seeds": seeds,
         "seed": seed,
+        "first": first,
         "x64": int(experiment.x64),
         "platform": device.platform,
         "device": device.device_kind,
@@ -137,7 +145,7 @@ def run(
             with _disk_errors(disk, experiment.id, 0, len(chunks)):
                 if manifest is None:
                     manifest = {**attributes, "rectangles": rectangles}
-                    disk.create(manifest, shapes, {"setting": texts, "seed": range(seeds)}, rectangles)
+                    disk.create(manifest, shapes, {"setting": texts, "seed": range(first, first + seeds)}, rectangles)
                 arrays = disk.arrays()
             missing = []
             for chunk in chunks:
@@ -197,7 +205,7 @@ def run(
                 disk.finish(attributes)
 
     variables = {name: (("setting", "seed", *dimensions(name, shapes[name])), data[name]) for name in shapes}
-    return xr.Dataset(variables, {"setting": texts, "seed": np.arange(seeds)}, attributes)
+    return xr.Dataset(variables, {"setting": texts, "seed": np.arange(first, first + seeds)}, attributes)
 
 
 def _place(data: Mapping[str, np.ndarray], chunk: Chunk, values: Mapping[str, np.ndarray]) -> None:

@@ -17,7 +17,11 @@ import numpy as np
 from theorysim.errors import InputError, require
 from theorysim.sweep import Experiment, canonical, run, sample_key
 from theorysim.verify.claim import PRESETS, Case, Check, Claim, Design, Setting
-from theorysim.verify.verdict import CheckVerdict, Judgement, Verdict
+from theorysim.verify.intervals import look_sizes
+from theorysim.verify.verdict import ALPHA, Budget, CheckVerdict, Judgement, Verdict, refutes
+
+LEAST_ADAPTIVE = 16
+"""Seeds of the smallest design that is looked at while it runs: an eighth of fewer is no data."""
 
 
 @dataclass
@@ -29,6 +33,8 @@ class Session:
     store: folder in which every chunk is kept, so that a killed run resumes; None keeps results in memory alone.
     memory: bytes that the sweep may use; None for a safe share of the machine's.
     executor: where chunks are computed; None for threads of this process.
+    adaptive: look at the data while they come in, at an eighth to twice the design's seeds, and stop at the first verdict.
+        Each of K looks is judged at alpha/K, so the error rates stay what they are. Designs below 16 seeds are fixed.
     """
 
     preset: str = "quick"
@@ -37,6 +43,7 @@ class Session:
     memory: float | None = None
     progress: Any = None
     executor: Executor | None = None
+    adaptive: bool = False
     _measured: dict[tuple[str, tuple[str, ...], int], tuple[Experiment, list[dict[str, np.ndarray]]]] = field(
         default_factory=dict, repr=False
     )
@@ -51,34 +58,56 @@ class Session:
             raise InputError(f"preset {self.preset!r} has no design here; there are {', '.join(designs)}")
         return designs[self.preset]
 
-    def measure(self, experiment: Experiment, design: Design) -> list[dict[str, np.ndarray]]:
-        """Results of each setting of a design: arrays whose leading axis is the seed. Run once per session."""
+    def looks(self, design: Design) -> tuple[int, ...]:
+        """Seeds per setting at which the data are judged."""
+        if not self.adaptive or design.seeds < LEAST_ADAPTIVE:
+            return (design.seeds,)
+        tile = _tile(design.seeds)
+        return tuple(sorted({-(-seeds // tile) * tile for seeds in look_sizes(design.seeds)}))
+
+    def measure(self, experiment: Experiment, design: Design, seeds: int | None = None) -> list[dict[str, np.ndarray]]:
+        """Results of each setting of a design: arrays whose leading axis is the seed. Run once per session.
+
+        seeds: how many of each setting, by default the design's; what an earlier look has measured is kept.
+        """
+        seeds = design.seeds if seeds is None else seeds
         key = (experiment.id, tuple(canonical(setting) for setting in design.settings), design.seeds)
-        if key not in self._measured:
+        known, results = self._measured.get(key, (experiment, []))
+        require(
+            known.measure == experiment.measure, f"experiment id {experiment.id!r} names two different measurements"
+        )
+        have = len(next(iter(results[0].values()))) if results else 0
+        if have < seeds:
             dataset = run(
                 experiment,
                 design.settings,
-                design.seeds,
+                seeds - have,
                 seed=self.seed,
+                first=have,
+                tile=_tile(design.seeds) if self.adaptive and design.seeds >= LEAST_ADAPTIVE else None,
                 store=self.store,
                 memory=self.memory,
                 progress=self.progress,
                 executor=self.executor,
             )
             arrays = {str(name): variable.values for name, variable in dataset.data_vars.items()}
-            results = [{name: array[i] for name, array in arrays.items()} for i in range(len(design.settings))]
+            more = [{name: array[i] for name, array in arrays.items()} for i in range(len(design.settings))]
+            results = (
+                more
+                if not results
+                else [
+                    {name: np.concatenate([old[name], new[name]]) for name in old}
+                    for old, new in zip(results, more, strict=True)
+                ]
+            )
             self._measured[key] = (experiment, results)
-        known, results = self._measured[key]
-        require(
-            known.measure == experiment.measure, f"experiment id {experiment.id!r} names two different measurements"
-        )
-        return results
+        return [{name: array[:seeds] for name, array in result.items()} for result in results]
 
-    def cases(self, check: Check) -> list[Case]:
-        """The evidence of a check, one case a setting."""
+    def cases(self, check: Check, seeds: int | None = None) -> list[Case]:
+        """The evidence of a check, one case a setting, from `seeds` seeds of each (by default the design's)."""
         design = self.design(check.design)
         cases = []
-        for setting, results in zip(design.settings, self.measure(check.experiment, design), strict=True):
+        for setting, results in zip(design.settings, self.measure(check.experiment, design, seeds), strict=True):
             with np.errstate(all="ignore"):  # infinities and NaN are the judge's business
                 cases.append(self._case(check, setting, results))
         return cases
@@ -109,14 +138,26 @@ class Session:
 
     def judge(self, check: Check) -> Judgement:
         """The judgement of one check."""
-        return check.judge(self.cases(check))
+        return self.decide(check)[0]
+
+    def decide(self, check: Check, among: int = 1) -> tuple[Judgement, Budget]:
+        """The judgement of one check of `among` checks, at the first look that decides or else the last."""
+        design = self.design(check.design)
+        looks = self.looks(design)
+        for number, seeds in enumerate(looks, 1):
+            budget = Budget(seeds, design.seeds, number, len(looks))
+            judgement = check.judge(self.cases(check, seeds), ALPHA / len(looks))
+            if judgement.status == "verified" or refutes(judgement, budget.looks * among):
+                break
+        return judgement, budget
 
     def verify(self, claim: Claim) -> Verdict:
         """The verdict on a claim: every check and every control, each control through its check's own judge."""
         verdicts = []
         for check in claim.checks:
             start = time.perf_counter()
-            judgement, control = self.judge(check), self.judge(check.broken())
+            judgement, budget = self.decide(check, len(claim.checks))
+            control, control_budget = self.decide(check.broken())
             verdicts.append(
                 CheckVerdict(
                     name=check.name,
@@ -124,6 +165,8 @@ class Session:
                     control=control,
                     breaks=check.control.breaks,
                     sizes=sizes(check, self.design(check.design)),
+                    budget=budget,
+                    control_budget=control_budget,
                     seconds=time.perf_counter() - start,
                 )
             )
@@ -138,6 +181,11 @@ class Session:
             announced=claim.announced,
             seconds=sum(verdict.seconds for verdict in verdicts),
         )
+
+
+def _tile(seeds: int) -> int:
+    """Seeds of a chunk where looks share a program: the largest power of two within a sixteenth of the design's."""
+    return 2 ** (max(seeds // 16, 1).bit_length() - 1)
 
 
 def sizes(check: Check, design: Design) -> tuple[float, ...]:

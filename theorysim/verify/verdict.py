@@ -52,6 +52,26 @@ class Judgement:
     gates: dict[str, Any] = field(default_factory=dict)
 
 
+def refutes(judgement: Judgement, chances: int) -> bool:
+    """A certified counterexample, or a p-value that stays below alpha where any of `chances` looks and checks may err."""
+    chance = 0.0 if judgement.certified or judgement.p_refuted is None else judgement.p_refuted
+    return judgement.status == "refuted" and chance <= ALPHA / chances
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a judgement rests on.
+
+    seeds: of each setting. planned: what the design plans.
+    look, looks: at which of how many looks it was reached; each was judged at alpha/looks.
+    """
+
+    seeds: int
+    planned: int
+    look: int = 1
+    looks: int = 1
+
+
 @dataclass(frozen=True)
 class CheckVerdict:
     """The judgement of one check of a claim beside the judgement of its control."""
@@ -61,6 +81,8 @@ class CheckVerdict:
     control: Judgement
     breaks: str
     sizes: tuple[float, ...] = ()
+    budget: Budget | None = None
+    control_budget: Budget | None = None
     seconds: float = 0.0
 
     @property
@@ -100,19 +122,18 @@ class Verdict:
     @property
     def judged(self) -> Status:
         """The conjunction of the judgements alone, controls apart: verified iff all are, refuted iff one is at alpha/J."""
-        if any(self._refutes(check.judgement) for check in self.checks):
+        if any(self._refutes(check) for check in self.checks):
             return "refuted"
         return "verified" if all(check.judgement.status == "verified" for check in self.checks) else "inconclusive"
 
-    def _refutes(self, judgement: Judgement) -> bool:
-        """A certified counterexample, or a p-value that stays below alpha when one of J checks may err."""
-        chance = 0.0 if judgement.certified or judgement.p_refuted is None else judgement.p_refuted
-        return judgement.status == "refuted" and chance <= ALPHA / len(self.checks)
+    def _refutes(self, check: CheckVerdict) -> bool:
+        """The check refutes the claim, at a level that allows for the other checks and for all looks."""
+        return refutes(check.judgement, len(self.checks) * (check.budget.looks if check.budget else 1))
 
     @property
     def headline(self) -> CheckVerdict:
         """The check that decided: the first that is toothless, refuted or not verified, else the first."""
-        signs = (lambda check: check.toothless, lambda check: self._refutes(check.judgement))
+        signs = (lambda check: check.toothless, self._refutes)
         signs += (lambda check: check.judgement.status != "verified",)
         return next((check for sign in signs for check in self.checks if sign(check)), self.checks[0])
 

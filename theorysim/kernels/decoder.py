@@ -29,7 +29,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Scalar
 
 from theorysim.errors import require
 from theorysim.kernels.prompts import PromptLaw, Prompts, sample
@@ -194,7 +194,7 @@ class Progress(NamedTuple):
     loss: float
 
 
-def adam(rate: float, *, warm_up: int, clip: float = 1.0) -> optax.GradientTransformation:
+def adam(rate: float | Scalar, *, warm_up: int, clip: float = 1.0) -> optax.GradientTransformation:
     """Adam with a learning rate that grows linearly to `rate` over `warm_up` steps, and gradients clipped to norm `clip`."""
     schedule = optax.linear_schedule(rate / max(warm_up, 1), rate, warm_up)
     return optax.chain(optax.clip_by_global_norm(clip), optax.adam(schedule))

@@ -1,4 +1,4 @@
-"""Figure 1 of in-context learning of single-index targets: prompt lengths of pretrained models and of models trained on the prompt."""
+"""Figure 1 of in-context learning of single-index targets: prompt lengths, pretrained or trained on the prompt."""
 
 import sys
 

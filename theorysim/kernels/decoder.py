@@ -29,7 +29,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float, Int, Key, Scalar
+from jaxtyping import Array, Float, Int, Key
 
 from theorysim.errors import require
 from theorysim.kernels.prompts import PromptLaw, Prompts, sample

@@ -75,7 +75,7 @@ def rows() -> list[tuple[str, tuple[str, ...]]]:
         ("verify {toy} --strict=1", ("unrecognized options: 1",)),
         ("figures --out", ("--out", "missing")),
         ("figures --json a.json", ("--json",)),
-        ("figures {toy}", ("unknown paper or figure", "toy_claims.py")),
+        ("figures {toy}", ("no figures", "toy_claims.py")),
         ("list --seed 1", ("--seed",)),
         ("show --preset quick", ("--preset",)),
         ("show", ("show needs a claim",)),

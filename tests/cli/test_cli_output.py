@@ -30,7 +30,9 @@ VERDICTS = {
     "toy.toothless": "toothless",
     "toy.undecided": "inconclusive",
 }
-FIELDS = "claim paper kind verdict holm announced control predicted estimate interval sizes samples preset seed seconds note"
+FIELDS = (
+    "claim paper kind verdict holm announced control predicted estimate interval sizes samples preset seed seconds note"
+)
 
 
 def test_verify_prints_a_row_a_claim_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -163,7 +163,7 @@ def test_bounds_along_trajectories(activation):
                 violated = where(activation, again)[0] and exact.violated()[0]
                 assert not violated, f"{side.__name__}: {exact}, eta = {results['eta'][index]!r}, {batch[index]}"
 
-    try_all(f"trajectories/{activation}", batches(), check, rounds=10)
+    try_all(f"trajectories/{activation}", batches(), check, rounds=6)
     counts = {side.__name__: len(recipes) for side, recipes in tried.items()}
 
     assert min(counts.values()) >= 400, counts  # 2000 over the five activations
@@ -238,11 +238,11 @@ def try_one_step(activation: str, side: Callable[..., Side], limit: Callable[[fl
 @pytest.mark.parametrize("activation", NAMES)
 def test_one_step_descends_as_promised(activation):
     limit = lambda leak: theory.descent_limit(theory.activation_constants(activation, leak))
-    assert try_one_step(activation, descent, limit, rounds=3) >= 400
+    assert try_one_step(activation, descent, limit, rounds=2) >= 400
 
 
 def test_linear_risk_never_rises_under_its_own_constant():
-    assert try_one_step("linear", no_increase, lambda leak: theory.linear_descent_constant(), rounds=11) >= 2000
+    assert try_one_step("linear", no_increase, lambda leak: theory.linear_descent_constant(), rounds=6) >= 2000
 
 
 # --- near-homogeneity -------------------------------------------------------------------------------------------------
@@ -296,5 +296,5 @@ def test_activation_constants_bound_the_predictor(activation):
         assert not violated.any(), f"{batch[worst]}: {r['sides'][worst]} exceed {bounds[worst]}"
         tried.update(batch)
 
-    try_all(f"homogeneity/{activation}", batches(), check, rounds=3)
+    try_all(f"homogeneity/{activation}", batches(), check, rounds=2)
     assert len(tried) >= 400

@@ -14,22 +14,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from theorysim.kernels import qaoa
 from theorysim.papers.qaoa_spiked_tensor.measurements import noise_costs, signal
+from theorysim.testing import qaoa_spiked_tensor
 
 N = 5
 EXAMPLES = settings(max_examples=60)
 
 
-def values(*shape: int, bound: float = 3.0) -> st.SearchStrategy[np.ndarray]:
-    """Finite arrays; a 64th is the finest step, so that no property is lost to subnormal numbers."""
-    return arrays(np.float64, shape, elements=st.integers(-int(64 * bound), int(64 * bound)).map(lambda k: k / 64))
-
-
-ANGLES = st.tuples(values(2), values(2))
-SIGNS = arrays(np.int32, (N,), elements=st.sampled_from([-1, 1]))
+values = qaoa_spiked_tensor.values
+ANGLES = qaoa_spiked_tensor.angles(2)
+SIGNS = qaoa_spiked_tensor.signs(N)
 
 
 @cache

@@ -91,7 +91,7 @@ def try_symmetry(
         assert_same(one, other | {"update": back(other["update"])}, arrays, batch)
         tried.update(batch)
 
-    try_all(f"{name}/{activation}", batches(), check, rounds=3)
+    try_all(f"{name}/{activation}", batches(), check, rounds=2)
     assert len(tried) >= 300
 
 
@@ -153,7 +153,7 @@ def test_the_stepsize_is_free_of_width_and_of_sample_number(activation):
         np.testing.assert_array_equal(two["update"][:, :WIDTH], two["update"][:, WIDTH:])
         tried.update(batch)
 
-    try_all(f"doubling/{activation}", batches(), check, rounds=3)
+    try_all(f"doubling/{activation}", batches(), check, rounds=2)
     assert len(tried) >= 300
 
 
@@ -180,7 +180,7 @@ def test_one_step_is_that_of_the_plain_reference_without_padding(activation):
         assert_same(compiled_step, exact, arrays, batch)
         tried.update(batch)
 
-    try_all(f"reference/{activation}", batches(), check, rounds=3)
+    try_all(f"reference/{activation}", batches(), check, rounds=2)
     assert len(tried) >= 300
 
 
@@ -207,7 +207,7 @@ def test_identity_networks_are_linear_predictors():
         assert np.all(np.abs(weights - linear_weights).max(axis=(1, 2)) <= unit * size)
         tried.update(batch)
 
-    try_all("identity networks", batches(), check, rounds=11)
+    try_all("identity networks", batches(), check, rounds=6)
     assert len(tried) >= 2000
 
 
@@ -233,7 +233,7 @@ def test_linear_predictors_scale_exactly():
             np.testing.assert_array_equal(one, other)
         tried.update(batch)
 
-    try_all("scaling", batches(), check, rounds=11)
+    try_all("scaling", batches(), check, rounds=6)
     assert len(tried) >= 2000
 
 
@@ -257,7 +257,7 @@ def test_batches_agree_with_chunks_and_single_runs(activation):
         assert_same(one, many, arrays, batch)
         tried.update(batch)
 
-    try_all(f"chunks/{activation}", batches(), check, rounds=4)
+    try_all(f"chunks/{activation}", batches(), check, rounds=3)
     assert len(tried) >= 900
 
 
@@ -278,7 +278,7 @@ def test_updates_are_linear_in_the_stepsize():
         np.testing.assert_allclose(moved, scaled, rtol=1e-15)
         tried.update(batch)
 
-    try_all("stepsize", batches(), check, rounds=11)
+    try_all("stepsize", batches(), check, rounds=6)
     assert len(tried) >= 2000
 
 

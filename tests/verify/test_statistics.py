@@ -7,7 +7,19 @@ import pytest
 from scipy import special, stats
 
 from theorysim.errors import InputError
-from theorysim.verify import Discrete, Tabulated, extrapolation, intervals, laws, primitive, rounding, transition
+from theorysim.verify import (
+    Case,
+    Discrete,
+    ProbabilityBound,
+    Tabulated,
+    extrapolation,
+    intervals,
+    laws,
+    primitive,
+    rounding,
+    transition,
+)
+from theorysim.verify.judges._evidence import Evidence, decide
 
 
 def test_pivots_agree_with_scipy():
@@ -17,6 +29,45 @@ def test_pivots_agree_with_scipy():
     p = primitive.pivot_p_values(np.full(5, np.inf), x, 11)
     np.testing.assert_allclose(p.refuted, stats.t.sf(x, 11))
     assert primitive.t_quantile(2e-4, 54.28) == pytest.approx(stats.t.isf(2e-4, 54.28))
+
+
+def test_moments_and_tests_of_a_mean_agree_with_scipy():
+    values = np.random.default_rng(7).gamma(2.0, size=(3, 7))
+    sample = primitive.moments(values)
+    np.testing.assert_allclose(sample.se, stats.sem(values, axis=-1))
+    np.testing.assert_allclose(sample.skewness, stats.skew(values, axis=-1) * (6 / 7) ** 1.5)  # over the sd with S - 1
+    found = primitive.mean_test(values, 1.8, math.inf, 0.01)
+    for side, p in (("greater", found.p.verified), ("less", found.p.refuted)):
+        np.testing.assert_allclose(p, stats.ttest_1samp(values, 1.8, axis=-1, alternative=side).pvalue)
+
+
+@pytest.mark.parametrize("x", [0.0, 0.3, 2.0])
+def test_refuted_counts_both_tails(x):
+    """P(|X - c| >= x) for a mean at the edge of the region c -+ h, h half a standard error."""
+    p = primitive.p_values(1 + x, 1.0, 12, 0.5, 1.5).refuted
+    assert p == pytest.approx(stats.t.sf(x - 0.5, 12) + stats.t.cdf(-x - 0.5, 12))
+
+
+def test_settings_are_decided_together():
+    """Verified by the worst, refuted by the best p-value times their number."""
+
+    def decided(p_verified, p_refuted):
+        region = (0.5, 1.5)
+        found = [Evidence("x", 1.0, 1.0, region, region, *p) for p in zip(p_verified, p_refuted, strict=True)]
+        return decide(found, "limit", 0.01)
+
+    some = decided([1e-5, 1e-5, 0.02, 1e-5], [0.9, 0.9, 0.004, 0.9])
+    assert (some.status, some.p_verified, some.p_refuted) == ("inconclusive", 0.02, pytest.approx(0.016))
+    assert decided([1e-5, 1e-5, 0.02, 1e-5], [0.9, 0.9, 0.002, 0.9]).status == "refuted"
+    assert decided([1e-5, 1e-5, 0.008, 1e-5], [0.9] * 4).status == "verified"
+
+
+@pytest.mark.parametrize("sense", ["<=", ">="])
+def test_bounds_in_probability_are_binomial_tests(sense):
+    observed = np.where(np.arange(100) < 12, 1.0, -1.0) * (1 if sense == "<=" else -1)
+    found = ProbabilityBound(delta=0.05, tolerance=0.5, sense=sense)([Case("x", observed, np.zeros(100))])
+    assert found.p_verified == pytest.approx(stats.binomtest(12, 100, 0.075, "less").pvalue)
+    assert found.p_refuted == pytest.approx(stats.binomtest(12, 100, 0.075, "greater").pvalue)
 
 
 def test_never_verified_and_refuted_at_once():

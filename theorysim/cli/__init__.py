@@ -1,4 +1,4 @@
-"""The command line: `theorysim list`, `show`, `verify`, `figures`, `audit`.
+"""The command line: `theorysim list`, `show`, `verify`, `figures`, `new`, `audit` and `falsify`.
 
 JAX and the papers are imported by the commands that need them, so that help and most complaints come at once.
 """
@@ -12,8 +12,10 @@ from typing import Annotated
 from tyro.conf import subcommand
 
 from theorysim.cli.audit import Audit
+from theorysim.cli.falsify import Falsify
 from theorysim.cli.figures import Figures
 from theorysim.cli.listing import List, Show
+from theorysim.cli.new import New
 from theorysim.cli.process import guarded, parse
 from theorysim.cli.verify import Verify
 from theorysim.errors import require
@@ -23,7 +25,9 @@ Command = (
     | Annotated[Show, subcommand("show")]
     | Annotated[Verify, subcommand("verify")]
     | Annotated[Figures, subcommand("figures")]
+    | Annotated[New, subcommand("new")]
     | Annotated[Audit, subcommand("audit")]
+    | Annotated[Falsify, subcommand("falsify")]
 )
 
 
@@ -32,9 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
 
     def command() -> int:
-        require(
-            len(arguments) > 0, "command must be one of list, show, verify, figures, audit, got none; see theorysim --help"
-        )
+        commands = "list, show, verify, figures, new, audit, falsify"
+        require(len(arguments) > 0, f"command must be one of {commands}, got none; see theorysim --help")
         chosen = parse(Command, arguments, "theorysim", "Theorems as executable claims, judged against simulation.")
         return 0 if chosen is None else chosen()
 

@@ -1,4 +1,4 @@
-"""`theorysim figures`: draw the papers' figures."""
+"""`theorysim figures`: draw the figures of papers and files."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures(Run):
-    """Draw figures of the papers, as PNG and PDF, and print the paths."""
+    """Draw figures, as PNG and PDF, and print the paths."""
 
     targets: Positional[tuple[str, ...]] = ()
-    """Papers or figures. Default: all papers."""
+    """Papers, figures, or files FILE.py that define FIGURES. Default: all papers."""
 
     out: Out = Path("figures")
     """Folder of the files."""

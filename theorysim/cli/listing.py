@@ -13,7 +13,7 @@ from rich.console import Console
 from tyro.conf import Positional
 
 from theorysim import papers
-from theorysim.cli.targets import claims_of_file, is_file, resolve_claims
+from theorysim.cli.targets import claims_of_file, figures_of_file, is_file, resolve_claims
 from theorysim.errors import require
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ class List:
     """List papers, their claims and their figures."""
 
     targets: Positional[tuple[str, ...]] = ()
-    """Papers, or files FILE.py that define CLAIMS. Default: all papers."""
+    """Papers, or files FILE.py that define CLAIMS (and FIGURES). Default: all papers."""
 
     def __call__(self) -> int:
         for target in self.targets or papers.slugs():
             if is_file(target):
-                _print(_listing(target, claims_of_file(target), ()))
+                _print(_listing(target, claims_of_file(target), figures_of_file(target)))
             else:
                 _print(_listing(target, papers.claims(target), papers.figures(target)))
         return 0

@@ -1,6 +1,6 @@
 """Claims, their verdicts, one judge per kind of claim, and the statistics that the verdicts rest on."""
 
-from theorysim.verify.claim import ALPHA, KINDS, PRESETS, Case, Check, Claim, Control, Design, Judge
+from theorysim.verify.claim import ALPHA, KINDS, PRESETS, Case, Check, Claim, Control, Design, Judge, Range, Search
 from theorysim.verify.judges import (
     PMF,
     Bound,
@@ -40,7 +40,9 @@ __all__ = [
     "Limit",
     "Ordering",
     "ProbabilityBound",
+    "Range",
     "Rate",
+    "Search",
     "Session",
     "Tabulated",
     "Threshold",

@@ -8,7 +8,7 @@ control breaks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -89,6 +89,34 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Range:
+    """Values from low to high of a field, each element of an array its own; `log`: spaced evenly in the logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        finite = bool(np.isfinite([self.low, self.high]).all())
+        require(finite and self.low < self.high, f"range must be finite with low < high, got {self.low} to {self.high}")
+        require(self.low > 0 or not self.log, f"low end of a logarithmic range must be positive, got {self.low}")
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where else a bound is said to hold: what `theorysim falsify` may move besides the seed.
+
+    draws: it holds for every draw, not for most: the numbers drawn from the key are moved one by one, too.
+    ranges: traced fields of the settings, by name ("eta", "problem.lam").
+    choices: other values of further fields, such as sizes; each needs a program of its own.
+    """
+
+    draws: bool = False
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    choices: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Check:
     """One comparison of a prediction with a measurement.
 
@@ -101,6 +129,7 @@ class Check:
     floor: (setting, results) -> rounding floor, see `Case`.
     replay: (setting, key) -> the results of that one sample, recomputed in the next precision, so that rounding is never
         called a counterexample.
+    search: of a bound, where else it is said to hold; None where counterexamples are sought among independent draws alone.
     """
 
     name: str
@@ -116,11 +145,14 @@ class Check:
     group: Callable[[Setting], object] | None = None
     floor: Callable[[Setting, Results], Any] | None = None
     replay: Callable[[Setting, Any], Results] | None = None
+    search: Search | None = None
 
     def broken(self) -> Check:
-        """The control as a check of its own."""
+        """The control as a check of its own; one with a design of its own is not searched beyond it."""
         fields = ("predict", "observable", "admissible", "design", "experiment", "replay")
         changes = {name: getattr(self.control, name) for name in fields if getattr(self.control, name) is not None}
+        if "design" in changes or "experiment" in changes:
+            changes["search"] = None
         return replace(self, name=f"{self.name} (control)", **changes)
 
 

@@ -33,7 +33,20 @@ from theorysim.papers.large_stepsize_gd.setting import (
     Xor,
 )
 from theorysim.sweep import Experiment
-from theorysim.verify import Bound, Check, Claim, Control, Design, Identity, Limit, Ordering, Rate, Threshold
+from theorysim.verify import (
+    Bound,
+    Check,
+    Claim,
+    Control,
+    Design,
+    Identity,
+    Limit,
+    Ordering,
+    Range,
+    Rate,
+    Search,
+    Threshold,
+)
 from theorysim.verify.claim import Results
 
 PAPER = "large-stepsize-gd"
@@ -110,7 +123,7 @@ def random_instances(
 
 
 def certificate_times(horizon: int) -> tuple[int, ...]:
-    """Every t up to 40, then steps of 5 %: dense enough that bounds at these times imply them in between."""
+    """Every t up to 40, then steps of 5 %."""
     later = np.round(40 * 1.05 ** np.arange(1, int(np.log(max(horizon, 41) / 40) / np.log(1.05)) + 1)).astype(int)
     times = np.unique(np.concatenate([np.arange(41), later, [horizon]]))
     return tuple(int(t) for t in times[times <= horizon])
@@ -147,7 +160,13 @@ RANDOM = every(
     standard=2400,
     paper=2400,
 )
+EVERY_DRAW = Search(draws=True)
 INSTANCE = ("samples", "width", "gamma", "eta", "leak", "norm2", "alignment")
+
+
+def everywhere(exhaustive: bool) -> Search:
+    """Where a bound on trajectories holds: for every instance drawn, and given data with every initialisation and stepsize."""
+    return Search(draws=True, ranges={"eta": Range(0.01, 1e4, log=True)}) if exhaustive else EVERY_DRAW
 
 
 def two_point(eta: float, times: tuple[int, ...], gamma: float = 0.1) -> Training:
@@ -245,6 +264,7 @@ ACTIVATION_CONSTANTS = Claim(
             inputs=("leak", "width", "norm", "distance", "size"),
             judge=Bound(mass=1e-3, rounding=1e-12),
             control=Control("Lam = 1 also where sup phi' exceeds 1", predict=_assumption_bounds(lipschitz=1.0)),
+            search=EVERY_DRAW,
         ),
     ),
 )
@@ -254,22 +274,19 @@ ACTIVATION_CONSTANTS = Claim(
 
 
 def _average(name: str) -> Callable[[Any, Results], np.ndarray]:
-    """Sum over k < t' over t + 1, for consecutive record times t < t': at least the average at every time in (t, t'].
-
-    Both bounds times t grow with t, so an average under the bound at t + 1 is under it up to t'.
-    """
-    return lambda setting, results: results[name][:, 1:] / (np.asarray(setting.times[:-1]) + 1)
+    """Sum over k < t over t, for the record times t >= 1."""
+    return lambda setting, results: results[name][:, 1:] / _averaged_times(setting)
 
 
-def _first_times(setting: Any) -> Int[np.ndarray, " K"]:
-    return np.asarray(setting.times[:-1]) + 1
+def _averaged_times(setting: Any) -> Int[np.ndarray, " K"]:
+    return np.asarray(setting.times[1:])
 
 
 def _average_bound(bound: Callable[..., Any], double_margin: bool = False) -> Callable[[Any, Results], np.ndarray]:
     def predict(setting: Any, inputs: Results) -> np.ndarray:
         gamma = inputs["gamma"] * (2 if double_margin else 1)
         k = constants(setting, inputs["leak"])
-        return bound(_first_times(setting), inputs["eta"], gamma, inputs["norm2"], inputs["alignment"], k)
+        return bound(_averaged_times(setting), inputs["eta"], gamma, inputs["norm2"], inputs["alignment"], k)
 
     return predict
 
@@ -277,7 +294,7 @@ def _average_bound(bound: Callable[..., Any], double_margin: bool = False) -> Ca
 def _closed_bound(bound: Callable[..., Any], **changes: float) -> Callable[[Any, Results], np.ndarray]:
     def predict(setting: Any, inputs: Results) -> np.ndarray:
         k = constants(setting, inputs["leak"])._replace(**changes)
-        return bound(_first_times(setting), inputs["eta"], inputs["gamma"], inputs["norm2"], k)
+        return bound(_averaged_times(setting), inputs["eta"], inputs["gamma"], inputs["norm2"], k)
 
     return predict
 
@@ -324,6 +341,7 @@ def average_risk_checks(design: dict[str, Design], exhaustive: bool = False) -> 
                 design=ONE_SAMPLE_SLOW,
             ),
             replay=replays.stable_phase,
+            search=everywhere(exhaustive),
         ),
         Check(
             name="closed form",
@@ -339,6 +357,7 @@ def average_risk_checks(design: dict[str, Design], exhaustive: bool = False) -> 
                 design=TWO_POINT_LARGE,
             ),
             replay=replays.stable_phase,
+            search=everywhere(exhaustive),
         ),
     )
 
@@ -361,6 +380,7 @@ def transition_checks(design: dict[str, Design], exhaustive: bool = False) -> tu
                 design=ONE_SAMPLE_SLOW,
             ),
             replay=replays.stable_phase,
+            search=everywhere(exhaustive),
         ),
         Check(
             name="switching time",
@@ -377,6 +397,7 @@ def transition_checks(design: dict[str, Design], exhaustive: bool = False) -> tu
                 design=linear_control(TwoPoint(0.1), 1.0),
             ),
             replay=replays.stable_phase,
+            search=everywhere(exhaustive),
         ),
     )
 
@@ -455,6 +476,7 @@ def trajectory_check(design: dict[str, Design], exhaustive: bool = False) -> Che
             design=linear_control(TwoPoint(0.1), 30.0),
         ),
         replay=replays.stable_phase,
+        search=everywhere(exhaustive),
     )
 
 
@@ -476,6 +498,7 @@ STABLE_MONOTONE = Claim(
             admissible=lambda setting, results: results["risk"] > 1e-200,
             judge=Bound(mass=1e-3, rounding=1e-12),
             control=Control("the curvature term dropped: L_t - eta m ||grad L||^2", predict=_descended(curvature=0.0)),
+            search=EVERY_DRAW,
         ),
         Check(
             name="linear constant",
@@ -490,6 +513,7 @@ STABLE_MONOTONE = Claim(
                 "constant 2.1 in place of 1.2564, at the two-point states",
                 design=every((TwoPointStep(1e5, ceiling=2.1),), quick=1, standard=1, paper=1),
             ),
+            search=EVERY_DRAW,
         ),
         trajectory_check(RANDOM),
     ),
@@ -548,6 +572,7 @@ def margin_checks(name: str, design: dict[str, Design], exhaustive: bool = False
                 design=linear_control(TwoPoint(0.1), 10.0, margin=ModifiedMargin(sign=-1.0)),
             ),
             replay=replays.stable_phase,
+            search=everywhere(exhaustive),
         ),
     )
 
@@ -622,6 +647,7 @@ def sandwich_checks(design: dict[str, Design], exhaustive: bool = False, separab
             design=ONE_SAMPLE_UNIT,
         ),
         replay=replays.stable_phase,
+        search=everywhere(exhaustive),
     )
     fastest = dataclasses.replace(
         slowest,
@@ -1003,6 +1029,7 @@ MONOTONE_LOWER_BOUND = Claim(
                 design=every((RandomTwoPoint(0.1, 960.0, (0, 2000)),), quick=16_000, standard=16_000, paper=16_000),
             ),
             replay=replays.records,
+            search=EVERY_DRAW,
         ),
         Check(
             name="stepsize of monotone runs",
@@ -1017,6 +1044,7 @@ MONOTONE_LOWER_BOUND = Claim(
                 "eta_1 at gamma -> 0 for every gamma",
                 predict=lambda setting, inputs: theory.largest_monotone_stepsize(0.0),
             ),
+            search=EVERY_DRAW,
         ),
         Check(
             name="advantage of the non-monotone stepsize",

@@ -24,7 +24,20 @@ from theorysim.papers.mean_field_langevin.theory import finite_n
 from theorysim.papers.mean_field_langevin.theory import gauss as gauss_theory
 from theorysim.papers.mean_field_langevin.theory import mean_field as theory
 from theorysim.sweep import Experiment, one_by_one, setting
-from theorysim.verify import Bound, Check, Claim, Control, Design, Equivalence, Identity, Limit, Ordering, Rate
+from theorysim.verify import (
+    Bound,
+    Check,
+    Claim,
+    Control,
+    Design,
+    Equivalence,
+    Identity,
+    Limit,
+    Ordering,
+    Range,
+    Rate,
+    Search,
+)
 from theorysim.verify.claim import Results
 
 SINGLE = jnp.float32
@@ -185,6 +198,7 @@ MF_EXPONENTIAL_RATE = Claim(
             inputs=("initial",),
             judge=Bound(exhaustive=True, kind="rate"),
             control=Control("rate 8 alpha lam", predict=partial(_decay, 4.0)),
+            search=Search(ranges={"mean": Range(-2, 2), "variance": Range(0.01, 2, log=True)}),
         ),
         Check(
             name="bound, random problems",
@@ -195,6 +209,7 @@ MF_EXPONENTIAL_RATE = Claim(
             inputs=RANDOM_FLOW_INPUTS,
             judge=Bound(mass=1e-2, kind="rate"),
             control=Control("rate 8 alpha lam", predict=partial(_random_decay, 4.0)),
+            search=Search(draws=True),
         ),
         Check(
             name="sharp rate",
@@ -492,6 +507,8 @@ def _flow_bound(factor: float, s: GaussianLaws, inputs: Results) -> Float[np.nda
     return gauss_theory.flow_bound(_gaussian(s.problem), factor * s.eta * np.arange(1, s.steps + 1), _initial(s))
 
 
+STARTS = {"mean": Range(-3, 3), "variance": Range(0.01, 4, log=True)}
+
 TIME_UNIFORM_BOUND = Claim(
     id=f"{PAPER}.time-uniform-bound",
     kind="bound",
@@ -509,6 +526,7 @@ TIME_UNIFORM_BOUND = Claim(
             predict=_chain_bound,
             judge=Bound(exhaustive=True),
             control=Control("no term of the step size", predict=_contraction),
+            search=Search(ranges={**STARTS, "eta": Range(0.01, 0.5, log=True)}),
         ),
         Check(
             name="continuous time",
@@ -518,6 +536,7 @@ TIME_UNIFORM_BOUND = Claim(
             predict=partial(_flow_bound, 1.0),
             judge=Bound(exhaustive=True),
             control=Control("rate 5 alpha lam", predict=partial(_flow_bound, 2.5)),
+            search=Search(ranges=STARTS),
         ),
     ),
     note="Continuous time is a step of .02, where the stationary gap exceeds Delta_N by 2e-6. Rate 4 alpha lam from the"

@@ -33,7 +33,7 @@ from theorysim.papers.mean_field_langevin.theory import dynamics, finite_n
 from theorysim.papers.mean_field_langevin.theory import gauss as linear
 from theorysim.papers.mean_field_langevin.theory import mean_field as optimal
 from theorysim.sweep import Experiment, one_by_one, setting
-from theorysim.verify import Bound, Check, Claim, Control, Design, Equivalence, Identity, Law, Limit, Rate
+from theorysim.verify import Bound, Check, Claim, Control, Design, Equivalence, Identity, Law, Limit, Rate, Search
 from theorysim.verify.claim import Results
 
 
@@ -360,6 +360,7 @@ POC_BOUND = Claim(
             inputs=INSTANCE,
             judge=Bound(mass=1e-2, rounding=1e-9),
             control=Control("L/4 in place of L/2", predict=partial(_gap_bounds, 0.5)),
+            search=Search(draws=True),
             **RANDOM,
         ),
     ),
@@ -844,6 +845,7 @@ WASSERSTEIN = Claim(
             inputs=START,
             judge=Bound(exhaustive=True),
             control=Control("6 alpha in place of alpha", predict=partial(_distance_bounds, 6.0)),
+            search=Search(draws=True),
         ),
     ),
 )
@@ -886,6 +888,7 @@ ENSEMBLE_BOUND = Claim(
             inputs=("Z", "y", "lam", "lamp", "N", "gap", "kl"),
             judge=Bound(mass=1e-2, rounding=1e-9),
             control=Control("q/2 in place of 2 q over the data", predict=partial(_output_bounds, 0.5)),
+            search=Search(draws=True),
             **RANDOM,
         ),
     ),

@@ -21,7 +21,7 @@ from theorysim.papers.mean_field_langevin.theory import finite_n
 from theorysim.papers.mean_field_langevin.theory import gauss as linear
 from theorysim.papers.mean_field_langevin.theory import mean_field as optimal
 from theorysim.sweep import Experiment, one_by_one, setting
-from theorysim.verify import Bound, Check, Claim, Control, Design, Identity
+from theorysim.verify import Bound, Check, Claim, Control, Design, Identity, Search
 from theorysim.verify.claim import Results
 
 PAPER = "mean-field-langevin"
@@ -251,6 +251,7 @@ CERTIFICATE = Claim(
             inputs=MIXTURES,
             judge=Bound(mass=1e-2, sense=">=", kind="identity"),
             control=Control("regulariser 2 lamp in the dual", predict=_over_laws(partial(_dual, _doubled), which=1)),
+            search=Search(draws=True),
         ),
     ),
 )
@@ -493,6 +494,7 @@ SANDWICH = Claim(
             inputs=MIXTURES,
             judge=Bound(mass=1e-2, kind="identity"),
             control=Control("arguments of KL(mu||muhat_mu) swapped", predict=_over_laws(partial(_sandwich, True))),
+            search=Search(draws=True),
         ),
         Check(
             name="two neurons",
@@ -550,6 +552,7 @@ DEFECTIVE = Claim(
             inputs=("fisher",),
             judge=Bound(mass=1e-2),
             control=Control("no defect 2 L R^2/N", predict=partial(_defective, False)),
+            search=Search(draws=True),
         ),
     ),
 )

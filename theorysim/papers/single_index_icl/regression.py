@@ -21,7 +21,7 @@ from theorysim.papers.single_index_icl.theory import kernel_regression, links, p
 from theorysim.papers.single_index_icl.theory.attention_floor import attention_floor
 from theorysim.papers.single_index_icl.theory.zonal import multiplicity, prior_kernel
 from theorysim.sweep import Experiment, one_by_one, setting
-from theorysim.verify import Bound, Check, Claim, Control, Design, Equivalence, Limit, Ordering
+from theorysim.verify import Bound, Check, Claim, Control, Design, Equivalence, Limit, Ordering, Search
 from theorysim.verify.claim import Results
 
 PAPER = "single-index-icl"
@@ -105,6 +105,10 @@ REGRESSION = Experiment(
 )
 
 
+SQUARE = Coefficients(np.append(HE2.values, 0.0))
+"""He_2 of the length of He_3, so that both are one program."""
+
+
 def curve(
     link: Link, d: int, shares: tuple[float, ...], inputs: Literal["gaussian", "sphere"]
 ) -> tuple[Regression, ...]:
@@ -132,11 +136,15 @@ def _leading_multiplicity(link: links.Link, d: int) -> kernel_regression.Spectru
 
 def _spheres(preset: str) -> tuple[Regression, ...]:
     shares = (0.25, 0.5, 1.0, 2.0)
-    small = curve(HE2, 16, shares, "sphere") + curve(HE3, 16, shares[2:], "sphere")
     if preset == "quick":
-        return small
-    large = curve(HE2, 32, shares, "sphere") + curve(HE3, 16, shares[:2], "sphere")
+        return curve(SQUARE, 16, (0.25, 1.0, 2.0), "sphere") + curve(HE3, 16, (2.0,), "sphere")
+    small = curve(SQUARE, 16, shares, "sphere") + curve(HE3, 16, shares[2:], "sphere")
+    large = curve(SQUARE, 32, shares, "sphere") + curve(HE3, 16, shares[:2], "sphere")
     return small + large if preset == "standard" else small + large + curve(HE3, 32, shares, "sphere")
+
+
+def _small_spheres(preset: str) -> tuple[Regression, ...]:
+    return curve(HE2, 8, (0.5, 1.0) if preset == "quick" else (0.5, 1.0, 2.0), "sphere")
 
 
 KRR_SPHERE = Claim(
@@ -160,7 +168,7 @@ KRR_SPHERE = Claim(
         Check(
             name="d = 8",
             experiment=REGRESSION,
-            design=every(curve(HE2, 8, (0.5, 1.0, 2.0), "sphere"), quick=200, standard=400, paper=2000),
+            design=every(_small_spheres, quick=200, standard=400, paper=2000),
             observable=reading("risk"),
             predict=partial(_equivalent, kernel_regression.sphere_spectrum),
             judge=Equivalence(tolerance=0.15, kind="limit"),
@@ -410,10 +418,8 @@ def plane(key: Key[Array, ""], setting: Plane) -> dict[str, Array]:
         moments = posterior @ rotations.T
         overlap = lambda link: _waves(_correlation(link, believed, _nodes(count))).real
         power = jnp.abs(moments) ** 2 @ overlap(believed)  # E f_hat^2
-        if s.assumed is None:
-            shared = power
-        else:
-            shared = (moments * jnp.exp(-1j * order * jnp.arctan2(beta[1], beta[0]))).real @ overlap(s.link)
+        shared = (moments * jnp.exp(-1j * order * jnp.arctan2(beta[1], beta[0]))).real @ overlap(s.link)
+        shared = jnp.where(jnp.array_equal(s.link.values, believed.values), power, shared)
         signal = _correlation(s.link, s.link, jnp.zeros(1))[0]
 
         # The prior kernel is Phi Phi^T with Phi the functions of equidistant directions.
@@ -433,8 +439,8 @@ PLANE = Experiment(
 
 SHORT = (2, 4, 8, 16, 32, 64, 128, 256)
 LONG = (1024,)
-PLANES = (Plane(HE2, 0.3, SHORT + LONG),)
-WRONG = (Plane(HE2, 0.3, SHORT + LONG, assumed=HE3),)
+PLANES = (Plane(SQUARE, 0.3, SHORT + LONG, assumed=SQUARE),)
+WRONG = (Plane(SQUARE, 0.3, SHORT + LONG, assumed=HE3),)
 PROMPTS = {"quick": 1500, "standard": 10_000, "paper": 100_000}
 
 
@@ -521,7 +527,7 @@ CHAIN = Claim(
 
 # --- the bound on every smoother --------------------------------------------------------------------------------------
 
-SMOOTHERS = ("rbf", "linear", "quadratic", "neighbours", "optimum")
+SMOOTHERS = ("rbf", "linear", "quadratic", "optimum", "neighbours")
 TASKS = 64
 
 
@@ -554,27 +560,22 @@ def smoothing(key: Key[Array, ""], setting: Smoothing) -> dict[str, Array]:
         X, Z = jnp.split(points(of_inputs, s.tasks, s.n + s.queries), [s.n])
         h2 = s.tasks.d * jnp.exp(random.uniform(bandwidth, (), jnp.float64, jnp.log(0.2), jnp.log(20.0)))
         ridge = jnp.exp(random.uniform(delta, (), jnp.float64, jnp.log(1e-2), jnp.log(10.0)))
-        fit = lambda kernel, ridge: kernel_ridge.smoother(X, Z, kernel, ridge)
         inner = lambda power: lambda X, Z: (1 + X @ Z.T / s.tasks.d) ** power
+        kernels = kernel_ridge.rbf(h2), inner(1), inner(2), prior(s.tasks)
+        number = random.randint(kind, (), 0, len(SMOOTHERS))
+        optimal = number == SMOOTHERS.index("optimum")
 
         def neighbours() -> Array:
             count = random.randint(near, (), 1, s.n)
             distance = jnp.sum((Z[:, None] - X) ** 2, axis=2)
             return (jnp.argsort(jnp.argsort(distance, axis=1), axis=1) < count) / count
 
-        def optimum() -> Array:
-            size = jnp.maximum(random.uniform(shake, (), jnp.float64, -0.1, 0.1), 0)
-            noise = random.normal(shake, (s.queries, s.n), jnp.float64)
-            return fit(prior(s.tasks), s.tasks.tau**2) + size * noise
-
-        learners = (
-            lambda: fit(kernel_ridge.rbf(h2), ridge),
-            lambda: fit(inner(1), ridge),
-            lambda: fit(inner(2), ridge),
-            neighbours,
-            optimum,
-        )
-        weights = lax.switch(random.randint(kind, (), 0, len(SMOOTHERS)), learners)
+        # One factorisation for all kernels.
+        kernel = lambda X, Z: lax.switch(jnp.minimum(number, len(kernels) - 1), kernels, X, Z)
+        fitted = kernel_ridge.smoother(X, Z, kernel, jnp.where(optimal, s.tasks.tau**2, ridge))
+        size = jnp.where(optimal, jnp.maximum(random.uniform(shake, (), jnp.float64, -0.1, 0.1), 0), 0)
+        fitted = fitted + size * random.normal(shake, (s.queries, s.n), jnp.float64)
+        weights = jnp.where(number == SMOOTHERS.index("neighbours"), neighbours(), fitted)
 
         beta = prompts.sample(of_tasks, law, jnp.arange(TASKS), length=0, dtype=jnp.float64).beta
         labels = lambda points: law.link(points[:, : s.tasks.r] @ beta.T, jnp.zeros(0))
@@ -644,6 +645,7 @@ PROMPT_ONLY = Claim(
             control=Control(
                 "directions in a subspace of dimension 2", design=every(_smoothings(2), quick=50, standard=50, paper=50)
             ),
+            search=Search(draws=True),
         ),
         Check(
             name="risk of a smoother",

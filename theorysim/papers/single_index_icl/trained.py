@@ -101,17 +101,17 @@ NORM, BIAS = 1.5, 2.0
 
 @setting
 class Pretraining:
-    """Models pretrained in each dimension of a ladder of (d, T1): Stage I on T1 prompts of length N1, Stage II on T2 of length N2,
-    m neurons, link He_2; then tests on prompts of all lengths.
+    """Models pretrained in each of the dimensions d: Stage I on T1 prompts of length N1, Stage II on T2 of length N2, m neurons,
+    link He_2; then tests on prompts of all lengths.
 
-    r: dimension of the subspace, all of d where it is 0. first_stage: whether there is a Stage I; otherwise neurons stay random.
-    tests: tasks of the test. queries: of each.
+    T1: of each dimension; without tasks, neurons stay random. r: dimension of the subspace, all of d where it is 0. tests: tasks
+    of the test. queries: of each.
     """
 
-    ladder: tuple[tuple[int, int], ...]
+    dimensions: tuple[int, ...]
+    T1: Float[np.ndarray, " dimensions"]
     r: int = 2
     tau: float = 0.1
-    first_stage: bool = True
     N1: int = 256
     m: int = 48
     T2: int = 3000
@@ -121,12 +121,13 @@ class Pretraining:
     queries: int = 64
 
     def validate(self) -> None:
-        require(len(self.ladder) > 0, "ladder must have at least one pair (d, T1)")
+        require(len(self.dimensions) > 0, "dimensions must not be empty, got ()")
         require(len(self.lengths) > 0 and min(self.lengths) >= 1, f"lengths must be at least 1, got {self.lengths}")
         for name in ("N1", "m", "T2", "N2", "tests", "queries"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        for d, T1 in self.ladder:
-            require(T1 >= 1, f"number of tasks T1 must be at least 1, got {T1}")
+        allowed = self.T1.shape == (len(self.dimensions),) and bool((self.T1 >= 0).all())
+        require(allowed, f"numbers of tasks T1 must be at least 0, one a dimension, got {self.T1.tolist()}")
+        for d in self.dimensions:
             self.prompts(d)
 
     def prompts(self, d: int) -> Tasks:
@@ -134,15 +135,14 @@ class Pretraining:
         return Tasks(d, self.r or d, HE2, self.tau)
 
 
-def pretrain(key: Key[Array, ""], s: Pretraining, d: int, tasks: int) -> tuple[Array, Array, Array, Array]:
+def pretrain(key: Key[Array, ""], s: Pretraining, d: int, T1: Any) -> tuple[Array, Array, Array, Array]:
     """W (m, d) and b (m,) after Stage I, one Gamma for each of the ridges, (4, m, m), and the alignment of W with the subspace."""
     keys = random.split(key, 5)
-    law = s.prompts(d).law()
+    law, tasks = s.prompts(d).law(), jnp.asarray(T1).astype(jnp.int32)
     W = attention.rescale(random.normal(keys[0], (s.m, d), jnp.float32), 1.0)
-    if s.first_stage:
-        # Single precision of the data: the kernel adds up in twice that.
-        step = attention.stage_one(keys[1], law, W, jnp.zeros(s.m, jnp.float32), prompts=tasks, length=s.N1)
-        W = random.rademacher(keys[2], (s.m, 1), jnp.float32) * step.mean
+    # Single precision of the data: the kernel adds up in twice that.
+    step = attention.stage_one(keys[1], law, W, jnp.zeros(s.m, jnp.float32), prompts=tasks, length=s.N1)
+    W = jnp.where(tasks > 0, random.rademacher(keys[2], (s.m, 1), jnp.float32) * step.mean, W)
     alignment = jnp.sum(W[:, : law.r] ** 2) / jnp.sum(W**2)  # dominated by the longest neurons
     W = attention.rescale(W, NORM)
     b = random.uniform(keys[3], (s.m,), jnp.float32, -BIAS, BIAS)
@@ -152,67 +152,104 @@ def pretrain(key: Key[Array, ""], s: Pretraining, d: int, tasks: int) -> tuple[A
     return W.astype(jnp.float64), b.astype(jnp.float64), Gamma, alignment
 
 
+def _masked(kernel: kernel_ridge.Kernel) -> kernel_ridge.Kernel:
+    """Of points with a last coordinate of 1, or of 0 for those that do not count."""
+    return lambda A, B: A[:, -1:] * B[:, -1] * kernel(A[:, :-1], B[:, :-1])
+
+
+def learners(tasks: Tasks) -> dict[str, tuple[kernel_ridge.Kernel, Any]]:
+    """Of the test prompt alone, each with its ridge. linear: optimum for directions on the whole sphere. ridge: kernel ridge
+    regression with exp(-|x - x'|^2/(2 d)). known: the linear optimum where the subspace is known."""
+    everywhere = Tasks(tasks.d, tasks.d, tasks.link, tasks.tau)
+    return {
+        "linear": (prior(everywhere), tasks.tau**2),
+        "ridge": (kernel_ridge.rbf(float(tasks.d)), 0.01),
+        "known": (prior(tasks), tasks.tau**2),
+    }
+
+
 def alone(
-    tasks: Tasks, X: Float[Array, "T n d"], y: Float[Array, "T n"], Z: Float[Array, "T q d"]
-) -> tuple[Float[Array, "T q"], Float[Array, "T q"]]:
-    """Predictions at Z from the examples (X, y) of each task alone: linear optimum for directions on the whole sphere, and kernel
-    ridge regression with exp(-|x - x'|^2/(2 d)), ridge .01."""
-    d = tasks.d
-    everywhere = prior(Tasks(d, d, tasks.link, tasks.tau))
+    learner: tuple[kernel_ridge.Kernel, Any],
+    X: Float[Array, "T n d"],
+    y: Float[Array, "T n"],
+    Z: Float[Array, "T q d"],
+    lengths: tuple[int, ...],
+) -> Float[Array, "lengths T q"]:
+    """Predictions at Z of one of the `learners` from the first N examples (X, y) of each task, for each N of the lengths."""
+    kernel, ridge = _masked(learner[0]), learner[1]
+    extend = lambda x, last: jnp.concatenate([x, jnp.broadcast_to(last, (len(x),))[:, None]], axis=1)
 
-    def one(task: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+    def one(task: tuple[Array, Array, Array]) -> Array:
         X, y, Z = task
-        regress = lambda kernel, ridge: kernel_ridge.predict(kernel_ridge.fit(X, y, kernel, ridge), Z, kernel)
-        return regress(everywhere, tasks.tau**2), regress(kernel_ridge.rbf(float(d)), 0.01)
 
-    return lax.map(one, (X, y, Z))
+        def first(N: Array) -> Array:
+            counts = (jnp.arange(len(y)) < N).astype(X.dtype)
+            fit = kernel_ridge.fit(extend(X, counts), counts * y, kernel, ridge)
+            return kernel_ridge.predict(fit, extend(Z, 1.0), kernel)
+
+        return lax.map(first, jnp.asarray(lengths))
+
+    return jnp.moveaxis(lax.map(one, (X, y, Z)), 0, 1)
+
+
+CHOSEN = 2
+"""Of the ridges, where the absolute risk is measured."""
 
 
 def pretraining(key: Key[Array, ""], setting: Pretraining) -> dict[str, Array]:
     """Risks on the same tasks and queries, of each dimension and length.
 
-    attention: shape (ladder, lengths, ridges). linear, ridge: of the linear optimum in dimension d and of kernel ridge regression,
-    shape (ladder, lengths). alignment: share of the neurons' power in the subspace after Stage I, shape (ladder,).
+    attention: shape (dimensions, lengths, ridges). absolute, clipped: E|f_hat - y| - tau and E max(|f_hat - f| - tau, 0) at one
+    ridge, shape (dimensions, lengths). linear, ridge, known: of the `learners`, in the last dimension, shape (lengths,).
+    alignment: share of the neurons' power in the subspace after Stage I, shape (dimensions,).
     """
 
-    def in_dimension(key: Array, s: Pretraining, d: int, tasks: int) -> dict[str, Array]:
+    def in_dimension(key: Array, s: Pretraining, d: int, T1: Array) -> tuple[dict[str, Array], prompts.Prompts]:
         of_training, of_tests = random.split(key)
-        W, b, Gamma, alignment = pretrain(of_training, s, d, tasks)
-        law, longest = s.prompts(d), max(s.lengths)
+        W, b, Gamma, alignment = pretrain(of_training, s, d, T1)
+        longest = max(s.lengths)
         count = longest + s.queries - 1
-        batch = prompts.sample(of_tests, law.law(), jnp.arange(s.tests), length=count, dtype=jnp.float64)
-        X, Z, f, y = batch.X[:, :longest], batch.X[:, longest:], batch.f[:, longest:], batch.y[:, :longest]
-        phi = jax.nn.relu(X @ W.T + b)
-        asked = jnp.einsum("tqm,kmn->ktqn", jax.nn.relu(Z @ W.T + b), Gamma)
-        square = lambda f_hat: jnp.mean((f_hat - f) ** 2, axis=(-2, -1))
-
-        def risks(N: int) -> tuple[Array, Array, Array]:
-            psi = jnp.einsum("tn,tnm->tm", y[:, :N], phi[:, :N]) / N
-            linear, ridge = alone(law, X[:, :N], y[:, :N], Z)
-            return square(jnp.einsum("ktqn,tn->ktq", asked, psi)), square(linear), square(ridge)
-
-        found = [jnp.stack(values) for values in zip(*map(risks, s.lengths), strict=True)]
-        return {**dict(zip(("attention", "linear", "ridge"), found, strict=True)), "alignment": alignment}
+        batch = prompts.sample(of_tests, s.prompts(d).law(), jnp.arange(s.tests), length=count, dtype=jnp.float64)
+        context, labels = jax.nn.relu(batch.X[:, :longest] @ W.T + b), batch.y[:, :longest]
+        asked = jnp.einsum("tqm,kmn->ktqn", jax.nn.relu(batch.X[:, longest:] @ W.T + b), Gamma)
+        psi = jnp.stack([jnp.einsum("tn,tnm->tm", labels[:, :N], context[:, :N]) / N for N in s.lengths])
+        e = jnp.einsum("ktqn,ltn->lktq", asked, psi) - batch.f[:, longest:]
+        one, noise = e[:, CHOSEN], (batch.f - batch.y)[:, longest:]
+        mean = lambda x: jnp.mean(x, axis=(-2, -1))
+        found = {
+            "attention": mean(e**2),
+            "absolute": mean(jnp.abs(one + noise)) - s.tau,
+            "clipped": mean(jnp.maximum(jnp.abs(one) - s.tau, 0)),
+            "alignment": alignment,
+        }
+        return found, batch
 
     def run(key: Array, s: Pretraining) -> dict[str, Array]:
-        found = [in_dimension(random.fold_in(key, d), s, d, T1) for d, T1 in s.ladder]
-        return {name: jnp.stack([one[name] for one in found]) for name in found[0]}
+        rungs = [
+            in_dimension(random.fold_in(key, d), s, d, T1)
+            for d, T1 in zip(s.dimensions, jnp.asarray(s.T1), strict=True)
+        ]
+        batch, longest = rungs[-1][1], max(s.lengths)
+        X, Z = jnp.split(batch.X, [longest], axis=1)
+        risks = {
+            name: jnp.mean((alone(one, X, batch.y[:, :longest], Z, s.lengths) - batch.f[:, longest:]) ** 2, axis=(1, 2))
+            for name, one in learners(s.prompts(s.dimensions[-1])).items()
+        }
+        return {name: jnp.stack([one[name] for one, _ in rungs]) for name in rungs[0][0]} | risks
 
     return one_by_one(run)(key, setting)
 
 
 def _operations(s: Pretraining) -> float:
-    return sum(20.0 * s.N1 * T1 * (s.m + 8) * d + len(RIDGES) * s.T2**3 / 3 for d, T1 in s.ladder)
+    pairs = zip(s.dimensions, s.T1.tolist(), strict=True)
+    return sum(20.0 * s.N1 * T1 * (s.m + 8) * d + len(RIDGES) * s.T2**3 / 3 for d, T1 in pairs)
 
 
 PRETRAINING = Experiment(f"{PAPER}/pretraining", pretraining, operations=_operations)
 
 
-def models(first: float = 1.0, last: float = 1.0, **changes: Any) -> Callable[[str], tuple[Pretraining, ...]]:
-    """T1 grows tenfold where d doubles.
-
-    first, last: factors on T1 of the first and of the last dimension; first = 0 leaves that one out.
-    """
+def models(last: float = 1.0) -> Callable[[str], tuple[Pretraining, ...]]:
+    """T1 grows tenfold where d doubles. last: factor on T1 of the last dimension."""
 
     def settings(preset: str) -> tuple[Pretraining, ...]:
         pairs, sizes = {
@@ -223,16 +260,14 @@ def models(first: float = 1.0, last: float = 1.0, **changes: Any) -> Callable[[s
                 {"m": 256, "T2": 20_000, "tests": 4000},
             ),
         }[preset]
-        made = []
-        for (small, few), (large, many) in pairs:
-            ladder = ((small, round(first * few)), (large, round(last * many)))
-            made.append(Pretraining(ladder if first else ladder[1:], **{**sizes, **changes}))
-        return tuple(made)
+        return tuple(
+            Pretraining((small, large), np.array([few, last * many]), **sizes) for (small, few), (large, many) in pairs
+        )
 
     return settings
 
 
-SEEDS = {"quick": 10, "standard": 64, "paper": 64}
+SEEDS = {"quick": 10, "standard": 40, "paper": 64}
 FEWER = {"quick": 6, "standard": 8, "paper": 8}
 """Of controls that are far off."""
 
@@ -240,7 +275,7 @@ LEAST, MOST = 0.8, np.array([1.35, 1.65])
 """Ratios of risks that count as equal, the upper ones at each of the lengths."""
 
 
-def best(results: Results) -> Float[np.ndarray, "S ladder lengths"]:
+def best(results: Results) -> Float[np.ndarray, "S dimensions lengths"]:
     """Risk at the best ridge."""
     return results["attention"].min(-1)
 
@@ -253,7 +288,7 @@ def _ratios(setting: Pretraining, results: Results) -> Float[np.ndarray, "S 2 le
 
 def _below_floor(setting: Pretraining, results: Results) -> Float[np.ndarray, "S lengths"]:
     """Least risk of attention that does not know the subspace, less that of the model, in the largest dimension."""
-    d = setting.ladder[-1][0]
+    d = setting.dimensions[-1]
     return attention_floor(np.array(setting.lengths), link_of(HE2), d, setting.tau) - best(results)[:, -1]
 
 
@@ -290,7 +325,7 @@ INDEPENDENCE = Claim(
             observable=_below_floor,
             predict=_zero,
             judge=Ordering(),
-            control=Control("no Stage I", design=every(models(first=0, first_stage=False), **FEWER)),
+            control=Control("no Stage I", design=every(models(last=0.0), **FEWER)),
         ),
     ),
 )
@@ -303,12 +338,12 @@ INDEPENDENCE = Claim(
 class Networks:
     """A two-layer network trained on n examples of one task, and kernel ridge regression on the same.
 
-    known: whether the network is given the coordinates in the subspace alone.
+    scales: of the coordinates as the network sees them.
     """
 
     tasks: Tasks
     n: int
-    known: bool = False
+    scales: Float[np.ndarray, " d"]
     steps: int = 1500
     width: int = 256
     queries: int = 512
@@ -316,6 +351,8 @@ class Networks:
     def validate(self) -> None:
         for name in ("n", "steps", "width", "queries"):
             require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        allowed = self.scales.shape == (self.tasks.d,)
+        require(allowed, f"scales must be d = {self.tasks.d} in number, got {self.scales.size}")
 
 
 def networks(key: Key[Array, ""], setting: Networks) -> dict[str, Array]:
@@ -326,11 +363,10 @@ def networks(key: Key[Array, ""], setting: Networks) -> dict[str, Array]:
         count = s.n + s.queries - 1
         task = prompts.sample(of_task, s.tasks.law(), jnp.zeros(1, jnp.uint32), length=count, dtype=jnp.float64)
         X, Z, y, f = task.X[:, : s.n], task.X[:, s.n :], task.y[:, : s.n], task.f[0, s.n :]
-        _, ridge = alone(s.tasks, X, y, Z)
-        seen = s.tasks.r if s.known else s.tasks.d
-        X, Z, y = (values.astype(jnp.float32) for values in (X[0, :, :seen], Z[0, :, :seen], y[0]))
+        ridge = alone(learners(s.tasks)["ridge"], X, y, Z, (s.n,))[0]
+        X, Z, y = (values.astype(jnp.float32) for values in (X[0] * s.scales, Z[0] * s.scales, y[0]))
         start = jax.tree.map(
-            lambda leaf: leaf.astype(jnp.float32), prompt_network.init(of_network, seen, width=s.width)
+            lambda leaf: leaf.astype(jnp.float32), prompt_network.init(of_network, s.tasks.d, width=s.width)
         )
         trained, _ = prompt_network.train(start, X, y, steps=s.steps)
         square = lambda f_hat: jnp.mean((f_hat - f) ** 2)
@@ -343,22 +379,26 @@ NETWORKS = Experiment(f"{PAPER}/networks", networks, operations=lambda s: 6.0 * 
 
 
 def _networks(known: bool = False) -> Callable[[str], tuple[Networks, ...]]:
+    """known: the subspace alone is shown to the network, at a scale that leaves the size of its inputs as it was."""
+
     def settings(preset: str) -> tuple[Networks, ...]:
+        tasks = Tasks(16, 2, HE2, 0.1)
+        inside = (np.arange(tasks.d) < tasks.r) * np.sqrt(tasks.d / tasks.r)
         lengths = (64,) if preset == "quick" else (64, 256)
-        return tuple(Networks(Tasks(16, 2, HE2, 0.1), n, known) for n in lengths)
+        return tuple(Networks(tasks, n, inside if known else np.ones(tasks.d)) for n in lengths)
 
     return settings
 
 
 def _short(setting: Pretraining, results: Results) -> Float[np.ndarray, "S 2"]:
     """At the first length and in the largest dimension: linear optimum less attention, kernel regression less linear optimum."""
-    linear, ridge = results["linear"][:, -1, 0], results["ridge"][:, -1, 0]
+    linear, ridge = results["linear"][:, 0], results["ridge"][:, 0]
     return np.column_stack([linear - best(results)[:, -1, 0], ridge - linear])
 
 
 def _long(setting: Pretraining, results: Results) -> Float[np.ndarray, "S 2"]:
     """At the last length: attention less linear optimum, kernel regression less attention."""
-    linear, ridge, attention = results["linear"][:, -1, -1], results["ridge"][:, -1, -1], best(results)[:, -1, -1]
+    linear, ridge, attention = results["linear"][:, -1], results["ridge"][:, -1], best(results)[:, -1, -1]
     return np.column_stack([attention - linear, ridge - attention])
 
 
@@ -378,7 +418,7 @@ BEATS = Claim(
             observable=_short,
             predict=_zero,
             judge=Ordering(),
-            control=Control("pretraining with r = d", design=every(models(first=0, r=0), **FEWER)),
+            control=Control("no Stage I", design=every(models(last=0.0), **FEWER)),
         ),
         Check(
             name="long prompts",
@@ -387,7 +427,7 @@ BEATS = Claim(
             observable=_long,
             predict=_zero,
             judge=Ordering(),
-            control=Control("pretraining with r = d", design=every(models(first=0, r=0), **FEWER)),
+            control=Control("no Stage I", design=every(models(last=0.0), **FEWER)),
         ),
         Check(
             name="kernel against network",
@@ -452,8 +492,12 @@ def decoders(key: Key[Array, ""], setting: Decoders) -> dict[str, Array]:
         state, _ = decoder.advance(
             of_training, start, law.law(), s.steps, config=config, optimizer=optimizer, batch=s.batch
         )
-        measure = partial(decoder.risk, of_tests, state.params, config, law.law(), prompts=s.tests)
-        curve, outside = measure().risk, measure(transform=lambda batch: batch._replace(X=batch.X[..., ::-1])).risk
+
+        def measure(reverse: Array) -> Array:
+            turn = lambda batch: batch._replace(X=jnp.where(reverse, batch.X[..., ::-1], batch.X))
+            return decoder.risk(of_tests, state.params, config, law.law(), prompts=s.tests, transform=turn).risk
+
+        curve, outside = lax.map(measure, jnp.array([False, True]))
         at = jnp.array(s.lengths)
 
         longest, queries = max(s.lengths), 64
@@ -461,22 +505,22 @@ def decoders(key: Key[Array, ""], setting: Decoders) -> dict[str, Array]:
         batch = prompts.sample(of_tasks, law.law(), numbers, length=longest + queries - 1, dtype=jnp.float64)
         X, Z, f, y = batch.X[:, :longest], batch.X[:, longest:], batch.f[:, longest:], batch.y[:, :longest]
 
-        def baselines(N: int) -> tuple[Array, Array]:
-            _, ridge = alone(law, X[:, :N], y[:, :N], Z)
+        ridge = jnp.mean((alone(learners(law)["ridge"], X, y, Z, s.lengths) - f) ** 2, axis=(1, 2))
+
+        def network(N: int) -> Array:
             single = X[:, :N].astype(jnp.float32), y[:, :N].astype(jnp.float32)
             nets, _ = prompt_network.train_many(of_network[None], *single, steps=s.network_steps)
             f_hat = jax.vmap(lambda net, Z: prompt_network.predict(jax.tree.map(lambda leaf: leaf[0], net), Z))(
                 nets, Z.astype(jnp.float32)
             )
-            return jnp.mean((ridge - f) ** 2), jnp.mean((f_hat - f) ** 2)
+            return jnp.mean((f_hat - f) ** 2)
 
-        ridge, network = (jnp.stack(values) for values in zip(*map(baselines, s.lengths), strict=True))
         return {
             "decoder": curve[at],
             "outside": outside[at],
             "empty": curve[0],
             "ridge": ridge,
-            "network": network,
+            "network": jnp.stack([network(N) for N in s.lengths]),
         }
 
     def run(key: Array, s: Decoders) -> dict[str, Array]:

@@ -23,7 +23,7 @@ from theorysim.papers.tap_amp.inference import PAPER, every, prior_of, size
 from theorysim.papers.tap_amp.instance import draw, uninformed
 from theorysim.papers.tap_amp.setting import U3, Atoms, LinearModel, SpikeAndSlab, model, three_point
 from theorysim.sweep import Experiment, one_by_one, setting
-from theorysim.verify import Bound, Check, Claim, Control, Design, Equivalence, Identity, Limit, Rate
+from theorysim.verify import Bound, Check, Claim, Control, Design, Equivalence, Identity, Limit, Range, Rate, Search
 from theorysim.verify.claim import Results
 
 # --- the scalar channel -----------------------------------------------------------------------------------------------
@@ -135,6 +135,7 @@ CHANNEL = Claim(
             inputs=PRIOR_INPUTS,
             judge=Bound(mass=1e-2, kind="identity"),
             control=Control("half of the bound", predict=partial(_linear_error, 0.5)),
+            search=Search(draws=True),
         ),
     ),
 )
@@ -727,6 +728,7 @@ ELBO_BOUND = Claim(
             inputs=("X", "y"),
             judge=Bound(sense=">="),
             control=Control("F_TAP, at its minimum", observable=lambda s, results: results["at_minimum"][:, 0]),
+            search=Search(draws=True, ranges={"sigma": Range(0.1, 3, log=True)}),
         ),
         Check(
             name="TAP below averaged mean field",
@@ -737,6 +739,7 @@ ELBO_BOUND = Claim(
             inputs=("X", "y", "lam", "gam"),
             judge=Bound(),
             control=Control("half of the penalty", predict=partial(_averaged_bound, 0.5)),
+            search=Search(draws=True, ranges={"sigma": Range(0.1, 3, log=True)}),
         ),
     ),
 )

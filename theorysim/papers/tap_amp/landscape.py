@@ -23,7 +23,7 @@ from theorysim.papers.tap_amp import theory
 from theorysim.papers.tap_amp.instance import draw, uninformed
 from theorysim.papers.tap_amp.setting import U3, Atoms, LinearModel, Prior, SpikeAndSlab, model, three_point
 from theorysim.sweep import Experiment, one_by_one, setting
-from theorysim.verify import Bound, Check, Claim, Control, Equivalence, Identity, Ordering, Threshold
+from theorysim.verify import Bound, Check, Claim, Control, Equivalence, Identity, Ordering, Search, Threshold
 from theorysim.verify import Design as Runs
 from theorysim.verify.claim import Results
 
@@ -674,6 +674,7 @@ NGD_RATE = Claim(
             predict=lambda setting, inputs: 1e-12,
             judge=Bound(mass=0.01, kind="rate"),
             control=Control("steps of 20/L", design=_monotone(20.0)),
+            search=Search(draws=True),
             size=size,
         ),
         Check(
@@ -688,6 +689,7 @@ NGD_RATE = Claim(
                 "width of the atoms 0 and 1, half that of -1 and 1",
                 predict=lambda setting, inputs: _smoothness(setting, inputs, theory.Discrete((0.0, 1.0), (0.5, 0.5))),
             ),
+            search=Search(draws=True),
             size=size,
         ),
     ),

@@ -22,6 +22,7 @@ LAW = PromptLaw(2, 1, monomial(1), 0.1)
 OPTIMIZER = decoder.adam(1e-2, warm_up=20)
 train = functools.partial(decoder.train, KEY, CONFIG, LAW, OPTIMIZER, batch=64)
 predict = jax.jit(decoder.predict, static_argnums=1)
+prompts = jax.jit(lambda key, numbers: sample(key, LAW, numbers, length=CONFIG.examples - 1))
 
 
 @functools.cache
@@ -63,16 +64,16 @@ def by_hand(params, X, y):
 
 def test_forward_pass():
     params = trained()[0].params
-    batch = sample(random.key(1), LAW, jnp.arange(2), length=CONFIG.examples - 1)
+    batch = prompts(random.key(1), jnp.arange(4))
     ours = predict(params, CONFIG, batch.X, batch.y)
-    for i in range(2):
+    for i in range(4):
         expected = by_hand(params, np.asarray(batch.X[i], np.float64), np.asarray(batch.y[i], np.float64))
         np.testing.assert_allclose(ours[i], expected, atol=2e-5)
 
 
 def test_predictions_use_earlier_labels_only():
     params = trained()[0].params
-    batch = sample(random.key(1), LAW, jnp.arange(4), length=CONFIG.examples - 1)
+    batch = prompts(random.key(1), jnp.arange(4))
     ours = predict(params, CONFIG, batch.X, batch.y)
     other = predict(params, CONFIG, batch.X, batch.y.at[:, 3].add(1.0))
     np.testing.assert_array_equal(ours[:, :4], other[:, :4])
@@ -99,7 +100,7 @@ def test_loss_falls_and_later_positions_are_better():
 
 def test_risk_is_a_mean_over_prompts():
     params = trained()[0].params
-    batch = sample(random.key(2), LAW, jnp.arange(96), length=CONFIG.examples - 1)
+    batch = prompts(random.key(2), jnp.arange(96))
     square = np.asarray(predict(params, CONFIG, batch.X, batch.y) - batch.f, np.float64) ** 2
     curve = jax.jit(lambda params: decoder.risk(random.key(2), params, CONFIG, LAW, prompts=96, chunk=32))(params)
     np.testing.assert_allclose(curve.risk, square.mean(0), rtol=1e-5)
@@ -147,13 +148,14 @@ def test_resumption_leaves_no_trace(tmp_path):
 
 def test_mixed_precision():
     state = trained()[0]
-    batch = sample(random.key(1), LAW, jnp.arange(4), length=CONFIG.examples - 1)
+    batch = prompts(random.key(1), jnp.arange(4))
     mixed = Config(d=2, examples=6, width=16, layers=2, heads=2, compute="bfloat16")
     ours, single = (predict(state.params, config, batch.X, batch.y) for config in (mixed, CONFIG))
     assert ours.dtype == jnp.float32
     np.testing.assert_allclose(ours, single, atol=0.05)
     assert float(jnp.abs(ours - single).max()) > 1e-5
-    after = decoder.train(KEY, mixed, LAW, OPTIMIZER, steps=2, batch=4)
+    small = Config(d=2, examples=2, width=4, layers=1, heads=1, compute="bfloat16")
+    after = decoder.train(KEY, small, LAW, OPTIMIZER, steps=2, batch=4)
     assert {leaf.dtype for leaf in jax.tree.leaves(after.params)} == {jnp.dtype("float32")}
 
 

@@ -71,6 +71,9 @@ def test_initialisations(name, variance, bias):
     assert abs(np.var(params.W) / variance - 1) < 5 * np.sqrt(2 / (7 * width))
     assert abs(np.var(params.b) - bias) < 0.05 * bias + 1e-12
     assert abs(np.var(params.a) / (variance * 7 / width) - 1) < 5 * np.sqrt(2 / width)
+    # drawn apart: five standard errors of a correlation
+    for i in range(7):
+        assert abs(np.corrcoef(np.ravel(params.W)[i * width :][:width], params.a)[0, 1]) < 5 / np.sqrt(width)
 
 
 @pytest.mark.parametrize(

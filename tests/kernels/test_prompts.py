@@ -54,6 +54,10 @@ def test_law_of_a_prompt(inputs, variance, noise):
     assert abs(s.mean()) < 5 / np.sqrt(s.size)
     assert abs((s[:, 0] * s[:, 1]).mean()) < 5 / np.sqrt(count)
     assert abs((s * z).mean()) < 5 / np.sqrt(s.size)
+    # noise shares nothing with the inputs, nor with their sizes or the direction
+    sizes = np.abs(X.reshape(count, -1))
+    for drawn in (X.reshape(count, -1), sizes - sizes.mean(0), beta):
+        assert np.abs(s.T @ drawn / count).max() < 5 * drawn.std() / np.sqrt(count)
     if noise == "sign":
         np.testing.assert_allclose(np.abs(s), 1, atol=1e-9)
     else:

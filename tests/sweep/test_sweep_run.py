@@ -68,6 +68,16 @@ def test_values_are_those_of_single_samples(results: xr.Dataset) -> None:
             np.testing.assert_allclose(results["range"][row, column], alone["range"], rtol=1e-12, atol=1e-14)
 
 
+def test_chunks_of_several_settings_and_seeds() -> None:
+    settings, inline = [Walk(2, eta) for eta in np.linspace(1, 3, 24).tolist()], Inline()
+    found = run(WALK, settings, 2, executor=inline)
+    assert set(inline.batches) == {6}  # three settings, two seeds
+    for row, column in ((0, 1), (1, 0), (1, 1), (2, 0), (23, 1)):
+        with jax.enable_x64(True):
+            alone = jax.jit(walk)(sample_key(WALK.id, settings[row], 0, column), settings[row])
+        np.testing.assert_allclose(found["range"][row, column], alone["range"], rtol=1e-12, atol=1e-14)
+
+
 def test_provenance(results: xr.Dataset) -> None:
     expected = {"experiment": "toys/walk", "seed": 0, "seeds": SEEDS, "x64": 1, "jax": jax.__version__}
     assert expected.items() <= results.attrs.items()

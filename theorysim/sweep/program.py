@@ -23,9 +23,7 @@ from theorysim.sweep.keys import wrap_keys
 
 Leaves = tuple[jax.ShapeDtypeStruct, ...]
 
-_BATCHED_LAPACK = re.compile(
-    r'custom-call\(.*custom_call_target="lapack_\w+", operand_layout_constraints=\{\w+\[\d+,\d+,\d+'
-)
+_BATCHED_LAPACK = re.compile(r'custom_call @lapack_\w+\(.*num_batch_dims = "[1-9]')
 _LAPACK_RUNS = threading.Lock()
 
 
@@ -71,8 +69,8 @@ def compute_chunk(task: Task) -> Result:
     leaves, tree = jax.tree.flatten(task.setting)
     samples = tuple(jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves)
     program = compiled(task.program, tree, samples, len(task.keys))
-    with jax.enable_x64(task.program.x64), _alone(program):
-        values = jax.device_get(program(task.keys, task.setting))
+    with jax.enable_x64(task.program.x64), _LAPACK_RUNS if program.alone else contextlib.nullcontext():
+        values = jax.device_get(program.run(task.keys, task.setting))
     return Result(values, time.perf_counter() - start, jax.local_devices()[0].device_kind)
 
 
@@ -103,8 +101,15 @@ def text(program: Program, tree: Any, leaves: Leaves) -> str:
         return jax.jit(program.sample).lower(key, tree.unflatten(leaves)).as_text()
 
 
+class Compiled(NamedTuple):
+    """run: the executable. alone: whether it must not run beside another of this kind, see `_factorises_batches`."""
+
+    run: Any
+    alone: bool
+
+
 @lru_cache(maxsize=256)
-def compiled(program: Program, tree: Any, leaves: Leaves, batch: int) -> Any:
+def compiled(program: Program, tree: Any, leaves: Leaves, batch: int) -> Compiled:
     """The program for `batch` samples, divided among the local devices where there are several."""
     devices = jax.local_devices()
     closed, outputs = traced(program, tree, leaves)
@@ -114,13 +119,17 @@ def compiled(program: Program, tree: Any, leaves: Leaves, batch: int) -> Any:
         flat = jax.extend.core.jaxpr_as_fun(closed)(*jax.tree.leaves((key, setting)))
         return jax.tree.unflatten(structure, flat)
 
-    batched = _compiled(jax.vmap(sample), program, tree, leaves, batch)
-    if devices[0].platform != "cpu" or not _factorises_batches(batched):
-        return batched
-    return _compiled(lambda *samples: jax.lax.map(lambda one: sample(*one), samples), program, tree, leaves, batch)
+    lowered = _lowered(jax.vmap(sample), program, tree, leaves, batch)
+    alone = devices[0].platform == "cpu" and _factorises_batches(lowered)
+    if alone:
+        one_after_another = lambda *samples: jax.lax.map(lambda one: sample(*one), samples)
+        lowered = _lowered(one_after_another, program, tree, leaves, batch)
+        alone = _factorises_batches(lowered)
+    with jax.enable_x64(program.x64):
+        return Compiled(lowered.compile(), alone)
 
 
-def _compiled(function: Callable[..., Any], program: Program, tree: Any, leaves: Leaves, batch: int) -> Any:
+def _lowered(function: Callable[..., Any], program: Program, tree: Any, leaves: Leaves, batch: int) -> Any:
     devices = jax.local_devices()
     options: dict[str, Any] = {}
     if len(devices) > 1:
@@ -130,29 +139,22 @@ def _compiled(function: Callable[..., Any], program: Program, tree: Any, leaves:
     keys = jax.ShapeDtypeStruct((batch, 2), np.uint32)
     setting = tree.unflatten([jax.ShapeDtypeStruct((batch, *leaf.shape), leaf.dtype) for leaf in leaves])
     with jax.enable_x64(program.x64):
-        return jax.jit(function, **options).lower(keys, setting).compile()
+        return jax.jit(function, **options).lower(keys, setting)
 
 
-def _factorises_batches(executable: Any) -> bool:
+def _factorises_batches(lowered: Any) -> bool:
     """Whether a program for CPUs factorises batches of matrices, or solves with them.
 
     jaxlib divides such a batch among the threads that run programs, and waits for them there: two of these calls at once, of one
     program or of two, wait for each other for ever (seen with 0.10). Samples are therefore computed one after another where
     they would be batched so, and a program that still is runs alone.
     """
-    return _BATCHED_LAPACK.search(executable.as_text()) is not None
-
-
-@lru_cache(maxsize=256)
-def _alone(executable: Any) -> contextlib.AbstractContextManager[Any]:
-    """The lock of programs that must not run at the same time, for those."""
-    cpu = jax.local_devices()[0].platform == "cpu"
-    return _LAPACK_RUNS if cpu and _factorises_batches(executable) else contextlib.nullcontext()
+    return _BATCHED_LAPACK.search(lowered.as_text()) is not None
 
 
 def occupied(program: Program, tree: Any, leaves: Leaves, batch: int) -> float:
     """Bytes that the program for `batch` samples occupies while it runs, by the compiler's own account."""
-    analysis = compiled(program, tree, leaves, batch).memory_analysis()
+    analysis = compiled(program, tree, leaves, batch).run.memory_analysis()
     device = analysis.temp_size_in_bytes + analysis.argument_size_in_bytes + analysis.output_size_in_bytes
     # Devices of a CPU are parts of one memory.
     return device * (jax.local_device_count() if jax.local_devices()[0].platform == "cpu" else 1)

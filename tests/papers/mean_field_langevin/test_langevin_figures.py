@@ -25,6 +25,7 @@ from theorysim.papers.mean_field_langevin.measurements import (
     Training,
     pooled,
     require_converged,
+    starts,
     training,
 )
 from theorysim.papers.mean_field_langevin.own import load_data, own_problem
@@ -166,6 +167,13 @@ def test_reference_of_wide_networks_is_that_of_the_optimum():
     assert found.value == pytest.approx([0.07611106, 0.01256058, -0.03177930], abs=0.01)
     assert found.variance == pytest.approx([0.02881101, 0.06650159, 0.08990385], rel=0.1)
     assert found.iid_variance == pytest.approx([0.21368611, 0.56662848, 0.69133819], rel=0.05)
+
+
+def test_neurons_start_as_without_data():
+    problem = gauss()
+    X = starts(jax.random.key(0), Training(problem, 500, 0.1, np.array([0]), np.eye(3), 40))
+    # five standard errors of a variance from 60 000 normals
+    assert np.var(X) == pytest.approx(problem.lam / (2 * problem.lamp), rel=5 * (2 / X.size) ** 0.5)
 
 
 def test_divergence_names_step_and_limit():

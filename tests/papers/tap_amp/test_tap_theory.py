@@ -369,7 +369,7 @@ def test_phases_by_brute_force():
     rng = np.random.default_rng(0)
     delta, sigma = rng.uniform(0.2, 0.9, 40), rng.uniform(0.05, 0.2, 40)
     low, high = delta / (sigma**2 + 2 / 3), delta / sigma**2
-    grid = np.geomspace(1e-2, 400, 3000)
+    grid = np.geomspace(1e-2, 400, 1000)
     table = np.array([theory.mmse(U3, g) for g in grid])
     error = lambda gamma: np.exp(np.interp(np.log(gamma), np.log(grid), np.log(np.maximum(table, 1e-25))))
     for _ in range(2000):

@@ -267,7 +267,7 @@ UNIVERSALITY = Claim(
             name="four laws",
             experiment=TRAJECTORY,
             design={
-                "quick": Design(_entries(500)[:2], 320),
+                "quick": Design(_entries(500)[:1], 320),
                 "standard": Design(_entries(1000), 512),
                 "paper": Design(_entries(4000), 512),
             },
@@ -426,7 +426,7 @@ UNDERDISPERSION = Claim(
         Check(
             name="error, variance and coverage",
             experiment=MARGINALS,
-            design=_at(CONVEX, {"quick": 96, "standard": 128, "paper": 50}, "mean-field"),
+            design=_at(CONVEX, {"quick": 128, "standard": 128, "paper": 50}, "mean-field"),
             observable=_reported,
             predict=lambda s, inputs: _predicted_report(
                 s.model, _mean_field(prior_of(s.model), s.model.delta, s.model.sigma)

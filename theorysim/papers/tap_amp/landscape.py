@@ -537,7 +537,7 @@ LOCAL_CONVEXITY = Claim(
             name="towards the spinodal",
             experiment=CONVEXITY,
             design={
-                "quick": Runs(_along(120, (0.5, 0.65)), 64),
+                "quick": Runs(_along(120, (0.5, 0.65)), 128),
                 "standard": Runs(_along(300, APPROACH), 192),
                 "paper": Runs(_along(600, APPROACH), 400),
             },
@@ -547,7 +547,7 @@ LOCAL_CONVEXITY = Claim(
             control=Control(
                 "delta falls, away from the spinodal",
                 design={
-                    "quick": Runs(_along(120, (0.65, 0.5)), 64),
+                    "quick": Runs(_along(120, (0.65, 0.5)), 128),
                     "standard": Runs(_along(300, APPROACH[::-1]), 192),
                     "paper": Runs(_along(600, APPROACH[::-1]), 400),
                 },

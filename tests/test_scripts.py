@@ -71,6 +71,7 @@ def test_digits_refuses_bad_data(data, monkeypatch, capsys, tmp_path):
     assert (code, out, err.count("\n")) == (2, "", 1), err
 
 
+@pytest.mark.slow
 def test_a_figure_script_draws(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(figures.SIZES["figure-3"], "quick", figures.Size(100))
     script = ROOT / "paper_figs" / "large_stepsize_gd_figure_3.py"
@@ -90,6 +91,7 @@ TINY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_experiments_draw(name, monkeypatch):
     spec = importlib.util.spec_from_file_location(f"experiment_{name}", ROOT / "experiments" / f"{name}.py")

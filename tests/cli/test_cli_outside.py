@@ -195,6 +195,7 @@ def test_double_descent_predictions():
     assert law.std() ** 2 + law.mean() ** 2 == pytest.approx(np.trapezoid(2 * x * (1 - law.cdf(x)), x), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_file_verifies_and_draws(tmp_path, capsys):
     """The cheapest claims of a file through the commands."""
     file = str(ROOT / "experiments" / "outside" / "bbp.py")

@@ -218,6 +218,7 @@ def test_a_mispaired_correction_leaves_state_evolution(coefficient):
     assert errors > 0.4 if coefficient is NONE else abs(errors - SE[15]) < 0.02
 
 
+@pytest.mark.slow
 def test_cosine_designs_follow_state_evolution_where_their_singular_values_do():
     """Within four standard deviations of one run, about 0.4/sqrt(p); for orthogonal rows V is not the error."""
     n, p, noise, prior = 1024, 2048, 0.04, three_point(0.1)

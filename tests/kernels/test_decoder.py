@@ -62,6 +62,7 @@ def by_hand(params, X, y):
     return linear(norm(x[::2], "norm"), "head")[:, 0]
 
 
+@pytest.mark.slow
 def test_forward_pass():
     params = trained()[0].params
     batch = prompts(random.key(1), jnp.arange(4))
@@ -146,6 +147,7 @@ def test_resumption_leaves_no_trace(tmp_path):
             decoder.train(KEY, other, LAW, optimizer, steps=60, batch=64, checkpoint=file)
 
 
+@pytest.mark.slow
 def test_mixed_precision():
     state = trained()[0]
     batch = prompts(random.key(1), jnp.arange(4))

@@ -51,6 +51,7 @@ def matrix(family, n, p):
     return np.asarray(jax.jit(lambda design: design.forward(jnp.eye(p)).T)(build(family, n, p)), float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("shape", "batch"), list(zip(SHAPES, [(), (3,)], strict=True)))
 def test_products_are_those_of_one_matrix(family, shape, batch):
@@ -64,6 +65,7 @@ def test_products_are_those_of_one_matrix(family, shape, batch):
         np.testing.assert_allclose(found, value, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("law", "rows"), [*((law, 64) for law in LAWS), (rademacher, 1), (rademacher, 401)])
 def test_the_regenerated_matrix_is_the_sampled_one(law, rows):
     """Entry by entry, whatever the number of rows in memory, the last block incomplete or not."""

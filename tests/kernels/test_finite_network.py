@@ -68,6 +68,7 @@ def enumerate_law(model, grid, best, N):
     return gap, EB / Z, N / model.lam * (gap - EB / Z), first / Z, second / Z, one / p, pair / p[:, None] / p
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "N"), [(1, 1), (1, 3), (2, 1), (2, 2), (2, 3), (3, 3)])
 def test_against_enumeration(n, N):
     """A coarse grid is a law like any other: P* on nine nodes to the power N."""
@@ -255,6 +256,7 @@ def test_fisher_information_of_gaussians():
 # --- importance sampling ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "N"), [(squared(), 1), (squared(), 4), (tanhlog(), 1), (tanhlog(), 2)])
 def test_sampling_agrees_with_exact_laws(model, N):
     """Thirteen z-scores in each of four cases: one beyond 4.5 with probability 4e-4 in all."""

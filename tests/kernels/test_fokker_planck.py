@@ -131,6 +131,7 @@ def test_linear_neurons_have_a_gaussian_stationary_law():
     np.testing.assert_allclose(p @ x**2 - (p @ x) ** 2, 0.3 / (a * (1 - eta * a / 2)), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_reference_values_of_the_step_size_bias():
     """(h_{mu_eta} - h_{mu*})/eta at z = 0.7, 2, 3, and its limit beta by extrapolation from smaller steps."""
     model = tanh1d()

@@ -44,6 +44,7 @@ def random_gaussian(seed, D):
     return Gaussian(jnp.asarray(rng.normal(size=D)), jnp.asarray(A @ A.T + 0.3 * np.eye(D)))
 
 
+@pytest.mark.slow
 def test_reference_values():
     model = gauss()
     laws = run(gaussian_chain.iid(jnp.asarray(START), 2.0, 8), model, 0.2, steps=600)

@@ -219,6 +219,7 @@ def single(model, X, key=0, **options):
     return jax.jit(go)(random.key(key), X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("neuron", "chunk"), [("tanh", 1), ("tanh", 4), ("rbf", 10), ("own", 5)])
 def test_chunks_do_not_matter(neuron, chunk):
     kernel, _, bias = NEURONS[neuron]

@@ -30,6 +30,7 @@ def sharded(tmp_path_factory):
     return np.load(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_devices_together_give_what_one_gives(dtype, sharded):
     with jax.enable_x64(True):

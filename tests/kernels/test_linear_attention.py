@@ -48,6 +48,7 @@ def gradients(X, y, W, b):
 RANDOM = PromptLaw(5, 5, random_hermite(np.diag([2.0, 6.0]), 2), 0.1, noise="gaussian")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("law", "chunk"), [(LAW, 1), (LAW, 4), (RANDOM, 7), (RANDOM, None)])
 def test_one_step_against_loops(law, chunk):
     batch = draw(7, 4, law)

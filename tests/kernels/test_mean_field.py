@@ -71,6 +71,7 @@ def test_reference_values_of_the_optimum():
         assert best.converged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "extent", "count", "d"), MODELS)
 def test_the_optimum_is_a_fixed_point_with_a_certificate(model, extent, count, d):
     grid = ball_grid(extent, count, d)

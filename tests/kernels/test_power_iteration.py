@@ -86,6 +86,7 @@ def z(a, b):
     return (a.mean() - b.mean()) / np.sqrt(a.var() / len(a) + b.var() / len(b))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("q", "n", "draws", "second_moment"), [(2, 50, 10_000, 0.3566), (3, 25, 4000, 0.3533)])
 def test_one_step_law(q, n, draws, second_moment):
     """Four z-scores at fixed keys, each beyond 4 for a right kernel with probability 6e-5."""

@@ -83,6 +83,7 @@ def close(ours, expected):
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-14 * abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", worker.CASES)
 def test_devices_together_give_what_one_gives(name, one_process):
     case = worker.CASES[name]

@@ -147,6 +147,7 @@ TRAJECTORIES: dict[Callable[..., Side], Callable[..., np.ndarray]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", NAMES)
 def test_bounds_along_trajectories(activation):
     tried: dict[Callable, set[Recipe]] = {side: set() for side in TRAJECTORIES}
@@ -235,6 +236,7 @@ def try_one_step(activation: str, side: Callable[..., Side], limit: Callable[[fl
     return len(tried)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", NAMES)
 def test_one_step_descends_as_promised(activation):
     limit = lambda leak: theory.descent_limit(theory.activation_constants(activation, leak))
@@ -271,6 +273,7 @@ def homogeneity(activation: str, arrays: Arrays) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", NAMES)
 def test_activation_constants_bound_the_predictor(activation):
     """||grad f|| <= Lam ||x||/sqrt m, |f - <grad f, W>| <= kappa, ||grad f(W) - grad f(W')|| <= (beta/m) ||W - W'||."""

@@ -125,12 +125,14 @@ def grow_padding(a: Arrays, rng: np.random.Generator) -> tuple[Arrays, Callable]
 CHANGES = [permute_neurons, permute_samples, rotate, flip_labels, grow_padding]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", NAMES)
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_one_step_cannot_tell_apart(change, activation):
     try_symmetry(change.__name__, activation, change)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", NAMES)
 def test_the_stepsize_is_free_of_width_and_of_sample_number(activation):
     """Every neuron and sample twice: f, L and the step of each neuron stay, ||W||^2 doubles, ||grad L||^2 halves."""

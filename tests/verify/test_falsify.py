@@ -149,6 +149,7 @@ KNOWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KNOWN)
 def test_search_reaches_the_least_slack(name: str) -> None:
     check, least, ascent = KNOWN[name]
@@ -223,21 +224,21 @@ def test_violating_fields_are_shrunk_to_simple_numbers() -> None:
 
 def product(key, s):
     a, b = random.normal(key, (2,), jnp.float32)
-    return {"gap": (a + b) ** 2 - a**2 - b**2, "a": a, "b": b}
+    return {"product": a * b, "a": a, "b": b}
 
 
 def product_again(s, key):
     a, b = np.asarray(random.normal(key, (2,), jnp.float32), np.float64)
-    return {"gap": np.asarray((a + b) ** 2 - a**2 - b**2), "a": np.asarray(a), "b": np.asarray(b)}
+    return {"product": np.asarray(a * b), "a": np.asarray(a), "b": np.asarray(b)}
 
 
 @pytest.mark.parametrize("replay", [None, product_again])
 def test_rounding_is_no_counterexample(replay) -> None:
-    """2 a b = (a + b)^2 - a^2 - b^2 in float32 lies beyond its bound by rounding at about half of the inputs."""
-    exact = lambda s, inputs: 2 * inputs["a"].astype(float) * inputs["b"].astype(float)
+    """A product in float32 lies beyond the exact one by rounding at about half of the inputs."""
+    exact = lambda s, inputs: inputs["a"].astype(float) * inputs["b"].astype(float)
     check = bound(
         product,
-        "gap",
+        "product",
         exact,
         Search(draws=replay is None),
         draws=200,

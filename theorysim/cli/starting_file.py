@@ -123,7 +123,7 @@ SEEDS = {"quick": 1000, "standard": 10_000, "paper": 100_000}
 def draw_mean(session):
     design = Design(tuple(Sample(n=2**k) for k in range(8)), seeds=SEEDS[session.preset])
     measured = np.stack([results["largest"] for results in session.measure(LARGEST, design)], axis=1)
-    sizes = np.array([setting.n for setting in design.settings])
+    sizes = np.array([float(setting.n) for setting in design.settings])
     drawing, axes = canvas()
     panel = axes[0, 0]
     line(panel, sizes, np.array([harmonic(setting, {}) for setting in design.settings]), label="$H_n$")

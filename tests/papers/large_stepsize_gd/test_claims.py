@@ -45,6 +45,7 @@ def test_every_check_has_presets_and_a_control(claim):
         assert check.control.breaks and any(change is not None for change in changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("claim", "check"), CHECKS, ids=[f"{c.id}: {k.name}" for c, k in CHECKS])
 def test_claims_are_told_from_their_controls(claim, check):
     assert_told_apart(SESSION, check)
@@ -72,6 +73,7 @@ BOUNDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("claim", "check"), BOUNDS, ids=[f"{c.id}: {k.name}" for c, k in BOUNDS])
 def test_a_bound_tightened_to_the_one_percent_quantile_of_its_slack_is_refuted(claim, check):
     """One input in a hundred then violates it, which N = 8513 draws miss with probability 1e-37."""
@@ -87,6 +89,7 @@ def test_a_bound_tightened_to_the_one_percent_quantile_of_its_slack_is_refuted(c
     assert SESSION.judge(tight).status == "refuted"
 
 
+@pytest.mark.slow
 def test_digits_are_judged_by_the_same_checks():
     on_digits = claims_on_data("large-stepsize-gd", "digits:0,1")
     assert {claim.id.split(".")[1] for claim in on_digits} == {

@@ -124,6 +124,7 @@ def test_increases_are_counted(session):
         assert results["increases"][0, -1] == at_every_step.sum()
 
 
+@pytest.mark.slow
 def test_acceleration_draws_the_reference_values(session, monkeypatch):
     monkeypatch.setitem(SIZES["figure-5"], "quick", Size(100_000))
     (panel,) = draw("figure-5", session).axes
@@ -156,6 +157,7 @@ def test_bound_tightness_draws_the_reference_values(session):
             assert bound[t] <= closed[t]
 
 
+@pytest.mark.slow
 def test_xor_approaches_its_limits(session, monkeypatch):
     monkeypatch.setitem(SIZES["figure-1"], "quick", Size(3000, 6))
     drawing = draw("figure-1", session)
@@ -169,6 +171,7 @@ def test_xor_approaches_its_limits(session, monkeypatch):
     assert "6 seeds" in drawing.legends[0].get_title().get_text()
 
 
+@pytest.mark.slow
 def test_digits_draw(session, monkeypatch):
     monkeypatch.setitem(SIZES["digits"], "quick", Size(20, 6))
     drawing = draw("digits", session)
@@ -180,6 +183,7 @@ def test_digits_draw(session, monkeypatch):
             assert (values <= bound[:, 1]).all()
 
 
+@pytest.mark.slow
 def test_user_data_draws(session, monkeypatch, tmp_path):
     monkeypatch.setitem(SIZES["digits"], "quick", Size(10, 6))
     X = np.array([[0.6, 0.3], [-0.4, 0.8], [0.6, 0.3]])

@@ -59,6 +59,7 @@ def eventful(activation: str) -> RandomInstances:
     return random_instances(activation, TIMES, 2, 2, leaks=np.array([0.3, 0.5]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", NAMES)
 def test_stable_phase_is_that_of_the_replay(activation):
     setting, count = eventful(activation), 2 * KEYS
@@ -103,6 +104,7 @@ def brute_force(path: dict[str, np.ndarray], n: int, eta: float, k: theory.Activ
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("activation", "eta", "seed"), [("softplus", 128.0, 0), ("gelu", 64.0, 1), ("silu", 128.0, 4)])
 def test_reductions_are_what_they_say_by_brute_force(activation, eta, seed):
     """On XOR, where the stable phase begins after increases of the risk and the hard margin may fall within it."""
@@ -153,6 +155,7 @@ RECORDED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", RECORDED, ids=lambda s: f"{type(s).__name__}-{getattr(s, 'predictor', '')}"[:40])
 def test_records_are_those_of_the_replay(setting):
     results = measured(measurements.records, setting)
@@ -167,6 +170,7 @@ def test_records_are_those_of_the_replay(setting):
 # --- one step ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", NAMES)
 def test_one_step_is_that_of_the_reference(activation):
     """From the same state, rebuilt from the key: j steps from the initialisation, then one at eta = ceiling/L."""

@@ -113,6 +113,7 @@ def test_error_of_all_subsets():
 # --- simulation -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_merged_networks_on_circles(session, monkeypatch):
     size = figures_ensemble.Map((8, 16), (1, 4), 8, 3, 3, 200, 31)
     monkeypatch.setitem(figures_ensemble.MAPS, "quick", size)
@@ -123,6 +124,7 @@ def test_merged_networks_on_circles(session, monkeypatch):
     assert law._replace(variance=law.iid).rms(8, 1) > 2.5 * law.rms(8, 1)
 
 
+@pytest.mark.slow
 def test_gaps_tend_to_kappa(session, monkeypatch):
     monkeypatch.setitem(figures_gibbs.SIZES, "quick", 2)
     monkeypatch.setattr(figures_gibbs, "WIDTHS", np.array([1, 16]))
@@ -138,6 +140,7 @@ def test_gaps_tend_to_kappa(session, monkeypatch):
     assert series(logistic)[0][:, 1] == pytest.approx([0.0088299, 0.010424], rel=0.02)
 
 
+@pytest.mark.slow
 def test_objectives_reach_their_floor(session, monkeypatch):
     monkeypatch.setitem(figures_dynamics.OBJECTIVES, "quick", figures_dynamics.Objectives((8,), 200, 4))
     (panel,) = drawn(BY_NAME["figure-5"], session).axes
@@ -147,6 +150,7 @@ def test_objectives_reach_their_floor(session, monkeypatch):
     assert end == pytest.approx(0.0222464959009, rel=0.1)
 
 
+@pytest.mark.slow
 def test_decay_has_the_predicted_slope(session, monkeypatch):
     monkeypatch.setitem(figures_dynamics.FLOWS, "quick", (0.1, 161))
     drawing = drawn(BY_NAME["figure-7"], session)
@@ -220,6 +224,7 @@ def files(tmp_path) -> tuple[Path, Path]:
     return tmp_path / "data.npz", tmp_path / "neuron.py"
 
 
+@pytest.mark.slow
 def test_own_problem_is_the_built_in_one(files):
     """The same neuron, by hand and by JAX: the same drift."""
     own = own_problem(*files, lam=0.05, lamp=0.1)
@@ -303,6 +308,7 @@ def test_options_of_ones_own(files, monkeypatch):
             module.Given(**options).figures()
 
 
+@pytest.mark.slow
 def test_ones_own_is_drawn_and_printed(files, session, monkeypatch, capsys):
     module = script("langevin_own", monkeypatch)
     monkeypatch.setitem(module.SIZES, "quick", module.Size((2,), (4, 2), 4, 2))

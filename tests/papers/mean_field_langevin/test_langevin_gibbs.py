@@ -48,6 +48,7 @@ def test_every_check_has_presets_and_a_control(claim):
         assert check.control.breaks and sum(change is not None for change in changed) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("claim", "check"), CHECKS, ids=IDS)
 def test_claims_are_told_from_their_controls(claim, check):
     assert_told_apart(SESSION, check)

@@ -41,6 +41,7 @@ def test_every_check_has_presets_and_a_control(claim):
         assert check.control.breaks and any(change is not None for change in changed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("claim", "check"), CHECKS, ids=IDS)
 def test_claims_are_told_from_their_controls(claim, check):
     if (

@@ -123,6 +123,7 @@ def test_second_moments(session, monkeypatch):
     assert series(scaled)[0][0, 1] == pytest.approx(16 * (mean - 5 ** (-1 / 4) * 0.4), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_histograms_of_p_steps(session, monkeypatch):
     monkeypatch.setitem(SIZES["figure-4"], "quick", Size((5,), 6))
     drawing = drawn(BY_NAME["figure-4"], session)
@@ -229,6 +230,7 @@ def test_threshold_crosses_at_the_limit(session, monkeypatch):
         assert dots[:, 1] == pytest.approx(np.interp(dots[:, 0], line[:, 0], line[:, 1]), abs=2e-3)  # grids of gamma
 
 
+@pytest.mark.slow
 def test_unfolding_draws(session, monkeypatch):
     module = script("qaoa_unfolding", monkeypatch)
     monkeypatch.setitem(module.INSTANCES, "quick", 200)
@@ -262,6 +264,7 @@ def overlap_of(probabilities: np.ndarray) -> np.ndarray:
     return np.bincount(minus, probabilities)[::-1]
 
 
+@pytest.mark.slow
 def test_overlaps_of_given_couplings_and_costs(session, monkeypatch, tmp_path):
     module = script("qaoa_overlaps", monkeypatch)
     rng, n, gammas, betas = np.random.default_rng(0), 5, (0.2, 0.3), (0.6, 0.7)

@@ -54,6 +54,7 @@ def minus_spins(n: int) -> np.ndarray:
     return np.array([bin(s).count("1") for s in range(2**n)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("q", [2, 3, 4])
 def test_overlap_law_is_that_of_the_tensor_drawn(q):
     n = 5
@@ -85,6 +86,7 @@ def test_doubled_tensors_are_symmetric_with_entries_of_variance_one():
     np.testing.assert_allclose(laws, exact, atol=0.01)
 
 
+@pytest.mark.slow
 def test_single_precision_agrees():
     one = measured(measurements.overlap_moments, circuit(8, 2, *ANGLES), 4)["m2"]
     other = circuit(8, 2, *ANGLES, precision="single")
@@ -96,6 +98,7 @@ def test_single_precision_agrees():
     assert one.dtype == np.float64
 
 
+@pytest.mark.slow
 def test_gauge_and_its_control():
     good = measured(measurements.gauge, Gauge(5, 3, 1.5), 4)
     np.testing.assert_allclose(good["after"], good["before"], atol=1e-14)
@@ -104,6 +107,7 @@ def test_gauge_and_its_control():
     assert np.abs(bad["after"] - bad["before"]).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("q", [2, 3])
 def test_cost_and_its_control(q):
     for repeated, close in (("cancel", True), ("keep", False)):

@@ -159,6 +159,7 @@ def test_what_is_possible():
     assert len(series(small)) == 6
 
 
+@pytest.mark.slow
 def test_rates():
     half, tasks = drawn(BY_NAME["figure-5"]).axes
     assert [at(half, 64.0, style)[0] for style in ("-", "--")] == pytest.approx([2241.5, 2302.7], rel=0.02)
@@ -227,6 +228,7 @@ def test_critical_tasks_from_statistics():
 # --- measurements -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_training_recovers_the_subspace():
     """d = 3, r = 2: the share of the gradient in the subspace, and risks below that of predicting nothing."""
     setting = Training(Tasks(3, 2, HE2, 0.1), 300.0, (4, 64), N1=32, m=16, T2=800, N2=64, tests=128, queries=8)

@@ -39,6 +39,7 @@ CHEAP = (floor.ZONAL, floor.FLOORS, floor.HALF_LENGTHS, floor.ABSOLUTE)
 EXACT = [(c, k) for c, k in CHECKS if k.experiment in CHEAP]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("claim", "check"), EXACT, ids=[f"{c.id}: {k.name}" for c, k in EXACT])
 def test_quick_verifies_and_the_control_is_refuted(claim, check):
     judgement, control = SESSION.judge(check), SESSION.judge(check.broken())
@@ -55,6 +56,7 @@ DRAWN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("claim", "check"), DRAWN, ids=[f"{c.id}: {k.name}" for c, k in DRAWN])
 def test_random_instances_are_told_from_their_controls(claim, check):
     assert_told_apart(SESSION, REDUCED(check))

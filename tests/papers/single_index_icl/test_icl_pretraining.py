@@ -35,6 +35,7 @@ def test_every_check_has_presets_and_a_control(claim, check):
 EXACT = [(c, k) for c, k in CHECKS if k.experiment not in (pretraining.STEP, pretraining.GIVEN)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("claim", "check"), EXACT, ids=[f"{c.id}: {k.name}" for c, k in EXACT])
 def test_quick_verifies_and_the_control_is_refuted(claim, check):
     judgement, control = SESSION.judge(check), SESSION.judge(check.broken())
@@ -48,6 +49,7 @@ SEEDS = {pretraining.STEP: 400, pretraining.GIVEN: 16}
 DRAWN = [(c, k) for c, k in CHECKS if k.experiment in SEEDS and k.judge.kind == "identity"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("claim", "check"), DRAWN, ids=[f"{c.id}: {k.name}" for c, k in DRAWN])
 def test_simulations_are_near_their_predictions_and_far_from_controls(claim, check):
     """Means over few prompts, whose tails are heavy: to a fifth, or .07 where the scale is known."""

@@ -54,6 +54,7 @@ QUICK = [pair for pair in CHECKS if any(name in pair[1].name for name in FAST)]
 """Those whose programs are small; the others are run by the quick preset itself."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("claim", "check"), QUICK, ids=map(label, QUICK))
 def test_quick_verifies_and_the_control_is_refuted(claim, check):
     assert SESSION.judge(check).status == "verified"

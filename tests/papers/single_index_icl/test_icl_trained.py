@@ -121,6 +121,7 @@ def test_small_presets_of_the_decoder_admit_nothing():
 TINY = Pretraining((5,), np.array([300.0]), N1=16, m=5, T2=40, N2=16, lengths=(2, 4), tests=3, queries=2)
 
 
+@pytest.mark.slow
 def test_pretraining():
     """Shares of the results against NumPy, from the same features and prompts; Stage I is what aligns the neurons."""
     with jax.enable_x64(True):

@@ -148,6 +148,7 @@ def test_bulk_density_refuses_a_height_of_zero():
 # --- simulation -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_optimisation_has_the_predicted_slopes(session, monkeypatch):
     monkeypatch.setitem(figures_landscape.OPTIMISED, "quick", (30, 2))
     drawing = drawn(BY_NAME["figure-6"], session)
@@ -161,6 +162,7 @@ def test_optimisation_has_the_predicted_slopes(session, monkeypatch):
         assert np.diff(at)[0] / np.ptp(slope[:, 0]) == pytest.approx(rate, rel=0.1)
 
 
+@pytest.mark.slow
 def test_against_posterior_is_drawn(session, monkeypatch):
     size = figures_inference.Sizes((16,), (16,))
     monkeypatch.setitem(figures_inference.AGAINST_GIBBS, "quick", size)
@@ -234,6 +236,7 @@ def test_options_of_the_designs(monkeypatch, tmp_path):
         module.Designs(data=tmp_path / "X.npz", sigma=-1.0).figures()
 
 
+@pytest.mark.slow
 def test_a_design_and_a_response_of_ones_own(session, monkeypatch, tmp_path):
     """A well-conditioned design, on which all methods agree with the posterior, by enumeration."""
     module = script("tap_designs", monkeypatch)

@@ -68,6 +68,7 @@ def test_every_check_has_presets_and_a_control(claim):
         assert check.control.breaks and sum(change is not None for change in changed) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("claim", "check"), CHECKS, ids=IDS)
 def test_claims_are_told_from_their_controls(claim, check):
     assert_told_apart(SESSION, check)
@@ -210,6 +211,7 @@ def test_ridge_energies_and_trace_are_those_of_gaussian_formulas():
     assert abs(drawn["mean_field_energy"] - energy(V, np.sum(norms * V) / (2 * sigma**2))) < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_energies_and_errors_of_a_model_with_room_to_spare(seed):
     small = identities.Small(3.0, 5, 0.5, U3)

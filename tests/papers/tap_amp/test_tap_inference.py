@@ -121,6 +121,7 @@ def test_mean_field_marginals_are_its_fixed_point():
         assert got["mse"][k] == pytest.approx(np.mean((m - beta) ** 2), abs=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("claim", "check"), CHECKS, ids=IDS)
 def test_claims_are_told_from_their_controls(claim, check):
     assert_told_apart(SESSION, check)

@@ -98,6 +98,7 @@ def test_levels_are_message_passing_on_the_first_rows():
         assert mse == pytest.approx(np.mean((m - beta) ** 2), abs=2e-3)
 
 
+@pytest.mark.slow
 def test_the_least_eigenvalue_is_that_of_the_hessian():
     setting = Surroundings(levels(1.0, (1.0, 1.0), 0.5, 40), np.array([0.0, 0.5]))
     X, _, y = instance(setting.levels.model)
@@ -130,6 +131,7 @@ def test_energies_of_the_two_minima():
     assert got["noise"] == pytest.approx((np.sum((y - X @ beta) ** 2) / 0.16 - 30) / 40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("claim", "check"), CHECKS, ids=IDS)
 def test_claims_are_told_from_their_controls(claim, check):
     assert_told_apart(SESSION, check)

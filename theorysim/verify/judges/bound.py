@@ -37,9 +37,11 @@ class _Slack:
             self.slack = self.rhs - self.lhs
             size = np.abs(self.lhs) + np.abs(self.rhs)
         self.invalid = np.asarray(self.slack != self.slack)
-        # a few units in the last place at least, whatever was declared: float32 results are not good to 1e-12
-        unit = max(rounding, 8 * _epsilon(np.result_type(observed, predicted)))
-        self.rounding = np.where(np.isinf(size.astype(float)), 0.0, unit * size)
+        # a few units in the last place at least, whatever was declared: float32 results are not good to 1e-12, and what
+        # underflows is not good to anything
+        unit = max(rounding, 8 * max(_epsilon(observed.dtype), _epsilon(predicted.dtype)))
+        least = max(_least(observed.dtype), _least(predicted.dtype))
+        self.rounding = np.where(np.isinf(size.astype(float)), 0.0, unit * size + least)
         self.violating = ~self.invalid & (self.slack < -self.rounding)
 
     @property
@@ -198,6 +200,11 @@ def _replayed(sides: tuple[Any, Any], bound: Bound, first: np.dtype) -> _Slack:
 def _epsilon(dtype: np.dtype) -> float:
     """Spacing of the numbers next to 1; objects (mpmath) are taken for quadruple precision, integers for float64."""
     return 2.0**-112 if dtype.kind == "O" else float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
+
+
+def _least(dtype: np.dtype) -> float:
+    """The smallest normal number; 0 for objects, and where float64 does not hold it."""
+    return 0.0 if dtype.kind == "O" else float(np.finfo(dtype if dtype.kind == "f" else np.float64).tiny)
 
 
 @dataclass(frozen=True)

@@ -600,8 +600,8 @@ def _smoothings(r: int | None) -> Callable[[str], tuple[Smoothing, ...]]:
     """Directions in a subspace of dimension r, of all dimensions unless given."""
 
     def settings(preset: str) -> tuple[Smoothing, ...]:
-        cases = ((8, HE2, 60),) if preset == "quick" else ((8, HE2, 60), (3, HE3, 20), (16, HE2, 200))
-        return tuple(Smoothing(Tasks(d, r or d, link, 0.1), n) for d, link, n in cases)
+        links = (HE2,) if preset == "quick" else (HE2, HE3)
+        return tuple(Smoothing(Tasks(8, r or 8, link, 0.1), 60) for link in links)
 
     return settings
 
@@ -623,7 +623,7 @@ def _smoother_risk(factor: float, setting: Smoothing, inputs: Results) -> Float[
     return np.array(rows)
 
 
-DRAWS = {"quick": 900, "standard": 400, "paper": 5000}
+DRAWS = {"quick": 900, "standard": 2200, "paper": 5000}
 
 PROMPT_ONLY = Claim(
     id=f"{PAPER}.prompt-only-bound",

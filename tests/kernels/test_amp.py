@@ -143,6 +143,7 @@ def residual_of_stationarity(X, y, noise, state):
     return np.asarray(state.lam) - n / p / (noise + V) * m - X.T @ (y - X @ m) / noise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "p"), [(200, 400), (300, 200)])
 def test_fixed_points_are_stationary_points_of_the_tap_free_energy(n, p):
     X, _, y = instance(3, n, p, 0.5)

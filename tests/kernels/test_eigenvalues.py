@@ -22,6 +22,7 @@ def of_matrix(A, start):
     return smallest(lambda v: A @ v, start)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("N", [1, 2, 5, 39, 150])
 def test_dense_matrices(N):
     """More and fewer dimensions than the search space holds, restarts included."""

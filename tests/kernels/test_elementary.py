@@ -90,6 +90,7 @@ def test_derivatives_of_sine_and_cosine():
         np.testing.assert_allclose(in64(derivative(i, lambda f: jax.vmap(jax.grad(f))), points), second, atol=ULPS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", activations.ACTIVATIONS)
 def test_slope_is_the_derivative_of_the_value(name):
     points = np.concatenate([np.linspace(-30, 30, 97), [0.0]])

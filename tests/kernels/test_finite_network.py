@@ -85,6 +85,7 @@ def test_against_enumeration(n, N):
         np.testing.assert_allclose(found, pairs, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [squared(), tanhlog()])
 @pytest.mark.parametrize("N", [1, 2])
 def test_quadrature_against_enumeration(model, N):
@@ -125,6 +126,7 @@ def test_reference_values_of_the_squared_loss():
             np.testing.assert_allclose(N * gibbs_law(model, grid, best, N).gap, value, atol=6e-9)
 
 
+@pytest.mark.slow
 def test_reference_values_of_local_chaos():
     """N^2 KL of one and of two neurons, KL of all. N^2 W_2^2 tends to 0.020837, with a remainder O(1/N)."""
     model, grid = squared(), ball_grid(5.5, 401)
@@ -217,6 +219,7 @@ def pair_model():
     return Model.of("tanh", "squared", np.array([[0.7], [1.2]]), np.array([0.5, -0.4]), lamp=0.4, lam=0.1)
 
 
+@pytest.mark.slow
 def test_identities_of_two_neurons():
     """gap(P) = E B + (lam/2) KL(P || mu* x mu*) = Delta_2 + (lam/2) KL(P || P*), for tempered laws and others."""
     model, grid = pair_model(), ball_grid(3.5, 161)

@@ -44,6 +44,7 @@ def test_the_optimum_stays():
     np.testing.assert_allclose(np.exp(found.log_density), np.exp(best.log_density)[None] * np.ones((2, 1)), atol=1e-13)
 
 
+@pytest.mark.slow
 def test_steps_by_dense_matrices():
     model, grid = tanh1d(), ball_grid(4.0, 41)
     x, dx, dt = np.asarray(grid.nodes)[:, 0], 0.2, 0.05
@@ -85,6 +86,7 @@ def test_rate_of_decay():
     assert gap[0] > gap[1] > gap[2] > 0
 
 
+@pytest.mark.slow
 def test_flows_of_many_networks():
     grid = ball_grid(6.0, 101)
     starts = jnp.stack([normal(grid, m, 0.3) for m in (-1.0, 0.0, 2.0)])

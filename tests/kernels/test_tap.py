@@ -399,6 +399,7 @@ def test_natural_parameters_of_a_symmetric_three_point_law():
 # --- use --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_batches_and_matrix_free_designs():
     models = [make(40, 50, 0.25, seed=seed) for seed in range(2)]
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)

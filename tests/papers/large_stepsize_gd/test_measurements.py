@@ -230,6 +230,7 @@ def test_descent_location_brackets_two():
 # --- activations ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_near_homogeneity_is_that_of_the_reference():
     """f and grad f by the reference's own step: descent/slope = <grad f, W>, sqrt(grad_norm2)/slope = ||grad f||."""
     setting = random_instances("softplus", (0, 1), 1, 8, leaks=np.array([0.0, 0.3]))
@@ -260,6 +261,7 @@ def test_near_homogeneity_is_that_of_the_reference():
                 agree(results[name][i][row], value, name=f"{name}, {activation}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leak", [0.0, 0.3])
 def test_activation_extremes_are_those_of_a_plain_grid(leak):
     """Against the reference's activations on a coarse grid (a smooth maximum is within 1e-6 of that of the fine one)."""

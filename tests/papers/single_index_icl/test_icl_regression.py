@@ -115,6 +115,7 @@ def test_chain_reference_values():
         assert (np.abs(risk.mean(0) - values) < 5 * error + 0.06 * np.array(values)).all()
 
 
+@pytest.mark.slow
 def test_plane_against_brute_force():
     """Posterior mean on a grid, the linear optimum by its kernel matrix, risks as averages over the query."""
     link = Coefficients(np.array([0, 0.5, 1.0, -0.7]))
@@ -189,6 +190,7 @@ def test_step_reference_values():
     np.testing.assert_allclose(found["risk"][0, :4], [0.63141, 0.61810, 0.61117, 0.60763], atol=2.5e-4)
 
 
+@pytest.mark.slow
 def test_smoothers():
     """Every kind of learner occurs, weights reproduce the risk, and none is below the optimum."""
     setting = Smoothing(Tasks(3, 3, HE3, 0.2), 12, queries=4)

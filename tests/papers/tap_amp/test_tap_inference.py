@@ -73,6 +73,7 @@ def test_noise_has_its_variance_and_shares_nothing_with_design_and_signal(entrie
         assert np.abs(noise.T @ other).max() < 5.5 * other.std() * np.sqrt(count)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reaction", "coefficient"),
     [

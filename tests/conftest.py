@@ -5,6 +5,7 @@ Nothing here changes a default of JAX's numerics: 64-bit work asks for it in its
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -22,6 +23,10 @@ install_import_hook(
 )
 
 matplotlib.use("Agg")
+
+# Thousands of traced programs stay in a worker's memory; looking through all of them for cycles every few thousand allocations
+# takes a good part of the time.
+gc.set_threshold(100_000, 20, 50)
 
 # One profile for everyone: the same examples on every run, and no deadline, because a first call compiles.
 hypothesis.settings.register_profile("theorysim", derandomize=True, deadline=None, database=None)

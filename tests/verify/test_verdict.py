@@ -5,8 +5,8 @@ import pytest
 from theorysim.verify import ALPHA, CheckVerdict, Judgement, Verdict
 
 
-def judged(status, p_refuted=None):
-    return Judgement(status, "limit", p_refuted=p_refuted, certified=p_refuted is None)
+def judged(status, p_refuted=None, samples=8):
+    return Judgement(status, "limit", p_refuted=p_refuted, certified=p_refuted is None, samples=samples)
 
 
 def verdict(*judgements, control="refuted", announced=False):
@@ -47,3 +47,12 @@ def test_a_surviving_control_makes_the_claim_toothless_whatever_else(control, te
 def test_an_announced_refutation_is_a_finding_and_not_a_failure():
     assert not verdict(judged("refuted"), announced=True).failed
     assert verdict(judged("verified"), control="verified", announced=True).failed
+
+
+def test_a_check_without_data_is_inconclusive_and_not_toothless():
+    nothing = judged("inconclusive", samples=0)
+    check = CheckVerdict("check", nothing, nothing, "something")
+    result = Verdict("paper.claim", "paper", "limit", "quick", 0, (check,))
+    assert result.status == "inconclusive" and not result.failed and result.headline.teeth == "no data"
+    # a check with data must show that its control had some, too
+    assert CheckVerdict("check", judged("verified"), nothing, "something").toothless

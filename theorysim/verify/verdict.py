@@ -86,15 +86,23 @@ class CheckVerdict:
     seconds: float = 0.0
 
     @property
+    def empty(self) -> bool:
+        """Nothing was admissible here or in the control, as where a preset is too small for the claim's assumptions."""
+        undecided = self.judgement.status == self.control.status == "inconclusive"
+        return undecided and self.judgement.samples == self.control.samples == 0
+
+    @property
     def toothless(self) -> bool:
-        """The control was not refuted: the check has not shown that it could fail."""
-        return self.control.status != "refuted"
+        """The control had data and was not refuted: the check has not shown that it could fail."""
+        return self.control.status != "refuted" and not self.empty
 
     @property
     def teeth(self) -> str:
         """The control's outcome in words."""
-        if not self.toothless:
+        if self.control.status == "refuted":
             return "refuted"
+        if self.empty:
+            return "no data"
         return "control passes" if self.control.status == "verified" else "underpowered control"
 
 

@@ -56,7 +56,7 @@ class Audit(Judging):
         from theorysim.report import audit as report
 
         kept = [] if self.records is None else report.read(self.records)
-        records = _records(resolve_claims(self.targets), self, kept)
+        records = _Repetitions(resolve_claims(self.targets), self, kept)
         try:
             for _ in records.fill():
                 pass
@@ -81,7 +81,7 @@ class Audit(Judging):
             self.markdown.write_text(report.markdown(records, heading, said), encoding="utf-8")
 
 
-class _records:
+class _Repetitions:
     """The records that were asked for: those kept, and the others as they are made."""
 
     def __init__(self, claims: Sequence[Claim], options: Audit, kept: Sequence[Record]) -> None:

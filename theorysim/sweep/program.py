@@ -17,6 +17,7 @@ import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
+from threadpoolctl import threadpool_limits
 
 from theorysim.sweep.experiment import Experiment, Setting
 from theorysim.sweep.keys import wrap_keys
@@ -69,9 +70,35 @@ def compute_chunk(task: Task) -> Result:
     leaves, tree = jax.tree.flatten(task.setting)
     samples = tuple(jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves)
     program = compiled(task.program, tree, samples, len(task.keys))
-    with jax.enable_x64(task.program.x64), _LAPACK_RUNS if program.alone else contextlib.nullcontext():
+    with jax.enable_x64(task.program.x64), _LAPACK_RUNS if program.alone else contextlib.nullcontext(), _one_thread:
         values = jax.device_get(program.run(task.keys, task.setting))
     return Result(values, time.perf_counter() - start, jax.local_devices()[0].device_kind)
+
+
+class _OneThread:
+    """While any chunk is computed, LAPACK uses one thread in this process, as many as chunks are computed beside each other.
+
+    So its results do not depend on how many there are, and threads of chunks do not start as many threads again.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._limits: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._limits = threadpool_limits(1, "blas")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limits.restore_original_limits()
+
+
+_one_thread = _OneThread()
 
 
 @lru_cache(maxsize=1024)

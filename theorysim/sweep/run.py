@@ -20,7 +20,6 @@ from typing import Any
 import jax
 import numpy as np
 import xarray as xr
-from threadpoolctl import threadpool_limits
 
 import theorysim
 from theorysim.errors import InputError, require
@@ -161,10 +160,7 @@ def run(
         for fit in fits:
             width = max(1, min(width, int(budget // max(fit.need, 1))))
         if executor is None and missing:
-            threads = min(width, len(missing))
-            executor = stack.enter_context(ThreadPoolExecutor(threads, "sweep"))
-            if threads > 1:  # each of which would have LAPACK call as many threads again
-                stack.enter_context(threadpool_limits(1, "blas"))
+            executor = stack.enter_context(ThreadPoolExecutor(min(width, len(missing)), "sweep"))
 
         done = len(chunks) - len(missing)
         futures: dict[Future[Result], Chunk] = {}

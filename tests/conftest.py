@@ -10,6 +10,11 @@ import os
 import tempfile
 from pathlib import Path
 
+# Thousands of small programs are compiled and most run once: the compiler's effort is as in `theorysim.sweep` for brief programs.
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=1", "--xla_cpu_use_fusion_emitters=false"]
+)
+
 import hypothesis
 import jax
 import matplotlib

@@ -339,7 +339,8 @@ def draw(session):
     axes[0, 0].plot(dense, 1 + dense, color=COLORS[1], linestyle="--", linewidth=0.8, label=r"population, $1 + \ell$")
     axes[0, 1].set(ylabel=r"$\langle v, \hat{v} \rangle^2$", ylim=(-0.02, 1.02))
     axes[0, 0].legend()
-    letters(axes[0], (rf"$c = p/n = {C:g}$", rf"95% CI of {design.seeds} seeds"))
+    said = rf"$c = p/n = {C:g}$; 95% CI of {design.seeds} seeds"
+    letters(axes[0], (said, said))
     return drawing
 
 

@@ -358,12 +358,12 @@ CLAIMS = (
 # --- figure -------------------------------------------------------------------------------------------------------------
 
 
-def histogram(panel, draws, edges_of_bins, density: Callable, label: str) -> None:
+def histogram(panel, draws, edges_of_bins, density: Callable, law: str, label: str) -> None:
     """Density of each seed's draws over the predicted one."""
     middle, width = (edges_of_bins[1:] + edges_of_bins[:-1]) / 2, np.diff(edges_of_bins)
     share = np.stack([np.histogram(seed, edges_of_bins)[0] / len(seed) for seed in draws]) / width
     grid = np.linspace(edges_of_bins[0], edges_of_bins[-1], 400)
-    line(panel, grid, density(grid))
+    line(panel, grid, density(grid), label=law)
     points(panel, middle, share, label=label)
 
 
@@ -374,7 +374,7 @@ def draw(session):
     wigner = Design(session.design(CLAIMS[1].checks[0].design).settings[:1], 40)
     (result,) = session.measure(SPECTRUM, wigner)
     n = wigner.settings[0].n
-    histogram(bulk, result["eigenvalues"], np.linspace(-2.2, 2.2, 31), stats.semicircular(scale=2).pdf, f"$n = {n}$")
+    histogram(bulk, result["eigenvalues"], np.linspace(-2.2, 2.2, 31), stats.semicircular(scale=2).pdf, "semicircle", f"$n = {n}$")
     bulk.set(xlabel=r"eigenvalue $\lambda$ of $W$", ylabel="density", ylim=(0, 0.4))
 
     measured = session.measure(EDGES, session.design(sequence()))
@@ -382,17 +382,17 @@ def draw(session):
     density = lambda x: np.interp(x, law.points[1:] - 0.005, np.diff(law.values) / np.diff(law.points))
     largest = session.design(sequence()).settings[-1]
     draws = scaled(largest, measured[-1]).reshape(50, -1)
-    histogram(edge, draws, np.linspace(-5, 3, 31), density, f"$n = {largest.n:g}$")
+    histogram(edge, draws, np.linspace(-5, 3, 31), density, "Tracy-Widom", f"$n = {largest.n:g}$")
     edge.set(xlabel=r"$n^{2/3}(\lambda_1 - \sqrt{4 - 2/n})$", ylabel="density", ylim=(0, None))
 
     sizes = np.array(SIZES, float)
     distances = np.stack([np.abs(r["largest"][:, 0] - r["largest"][:, 1]) for r in measured], axis=1)
     line(decay, sizes, constants()[2] * sizes ** (-2 / 3), label=r"$1.426\,n^{-2/3}$")
-    points(decay, sizes, distances, color=COLORS[0])
+    points(decay, sizes, distances, color=COLORS[0], label=f"{len(distances)} seeds")
     decay.set(xscale="log", yscale="log", xlabel="$n$", ylabel=r"$\mathbb{E}\,|\lambda_1 - \lambda_1'|$")
     for panel in axes[0]:
         panel.legend(loc="lower left" if panel is decay else "best")
-    letters(axes[0], ("spectrum", "largest eigenvalue", "its fluctuation"))
+    letters(axes[0], ("spectrum", "largest eigenvalue; 95% CI", "its fluctuation"))
     return drawing
 
 

@@ -56,6 +56,7 @@ class Plan:
 
     seeds, first: the seed indices first, ..., first + seeds - 1 of every setting.
     tile: seeds of a chunk where the caller fixes them, so that runs over different seeds share a program.
+    brief: whether programs run for less time than compiling them with all optimisations takes.
     """
 
     experiment: Experiment
@@ -64,6 +65,7 @@ class Plan:
     seed: int
     first: int = 0
     tile: int | None = None
+    brief: bool = False
 
     @cached_property
     def texts(self) -> list[str]:
@@ -72,7 +74,7 @@ class Plan:
 
     @cached_property
     def program(self) -> Program:
-        return Program.of(self.experiment)
+        return Program.of(self.experiment, self.brief)
 
     @cached_property
     def groups(self) -> list[Group]:
@@ -110,6 +112,8 @@ class Plan:
         what = [self.experiment.id, self.texts, self.seeds, self.seed, self.experiment.x64, *context]
         if self.first:
             what.append(self.first)
+        if self.brief:
+            what.append("brief")
         digest = hashlib.sha256(json.dumps(what).encode())
         for group in self.groups:
             digest.update(text(self.program, group.tree, group.leaves).encode())

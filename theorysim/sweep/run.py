@@ -43,6 +43,7 @@ def run(
     seed: int = 0,
     first: int = 0,
     tile: int | None = None,
+    brief: bool = False,
     store: Path | str | None = None,
     memory: float | None = None,
     progress: Progress | None = None,
@@ -58,6 +59,7 @@ def run(
         seed: base seed, from which all keys are derived (with the experiment's id, the setting and the seed index).
         first: index of the first seed; a run that continues another starts where that one ended.
         tile: seeds of a chunk, a power of two, by default as many as fit: runs over other seeds then share a program.
+        brief: compile with less effort, for runs that take less time than compilation; results differ by rounding.
         store: folder in which completed chunks are kept; an interrupted run resumes from it.
         memory: bytes that the chunks in flight may occupy together, by default a share of the machine's total.
         progress: a bar shared with other runs; by default an own one.
@@ -77,7 +79,7 @@ def run(
         SweepError: a chunk failed (lost worker, full disk, device out of memory). Completed chunks remain in the store.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
-    plan = Plan(experiment, tuple(settings), seeds, seed, first, tile)
+    plan = Plan(experiment, tuple(settings), seeds, seed, first, tile, brief)
     texts = plan.texts
     require(len(texts) > 0, f"settings of {experiment.id} must not be empty, got ()")
     repeated = next((text for text, count in Counter(texts).items() if count > 1), None)

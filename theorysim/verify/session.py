@@ -85,6 +85,7 @@ class Session:
                 seed=self.seed,
                 first=have,
                 tile=_tile(design.seeds) if self.adaptive and design.seeds >= LEAST_ADAPTIVE else None,
+                brief=self.preset == "quick",
                 store=self.store,
                 memory=self.memory,
                 progress=self.progress,

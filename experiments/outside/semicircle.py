@@ -374,7 +374,14 @@ def draw(session):
     wigner = Design(session.design(CLAIMS[1].checks[0].design).settings[:1], 40)
     (result,) = session.measure(SPECTRUM, wigner)
     n = wigner.settings[0].n
-    histogram(bulk, result["eigenvalues"], np.linspace(-2.2, 2.2, 31), stats.semicircular(scale=2).pdf, "semicircle", f"$n = {n}$")
+    histogram(
+        bulk,
+        result["eigenvalues"],
+        np.linspace(-2.2, 2.2, 31),
+        stats.semicircular(scale=2).pdf,
+        "semicircle",
+        f"$n = {n}$",
+    )
     bulk.set(xlabel=r"eigenvalue $\lambda$ of $W$", ylabel="density", ylim=(0, 0.4))
 
     measured = session.measure(EDGES, session.design(sequence()))

@@ -3,6 +3,7 @@ the Gaussian prior, the evidence and the exact posterior."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -681,13 +682,18 @@ def _surprise(shift: float, setting: Small, inputs: Results) -> Float[np.ndarray
     return _enumerated(setting, X, y) + shift
 
 
+STATES = 2**22
+"""Vectors beta, of all samples, that are enumerated together: 32 MiB for each of a few arrays."""
+
+
 @lru_cache(maxsize=16)
 def _enumerated(setting: Small, X: bytes, y: bytes) -> Float[np.ndarray, " S"]:
     """Kept: several checks and controls ask for the same samples."""
     prior, room, p = _three_points(setting), setting.room, int(setting.size)
     designs, responses = np.frombuffer(X).reshape(-1, room, room), np.frombuffer(y).reshape(-1, room)
-    pairs = zip(designs[:, :p, :p], responses[:, :p], strict=True)
-    return np.array([-theory.exact_posterior(prior, X, y, setting.sigma).log_evidence for X, y in pairs])
+    blocks = math.ceil(len(designs) * len(prior.atoms) ** p / STATES)
+    pairs = zip(np.array_split(designs[:, :p, :p], blocks), np.array_split(responses[:, :p], blocks), strict=True)
+    return np.concatenate([-theory.exact_posterior(prior, X, y, setting.sigma).log_evidence for X, y in pairs])
 
 
 def _averaged_bound(share: float, setting: Small, inputs: Results) -> Float[np.ndarray, " S"]:

@@ -214,7 +214,7 @@ def _se_check(
 ) -> Check:
     def design(**changes: Any) -> dict[str, Design]:
         return {
-            "quick": Design(settings(500, **changes)[:1], 5 * seeds // 8),
+            "quick": Design(settings(400, **changes)[:1], 3 * seeds // 4),
             "standard": Design(settings(1000, **changes), seeds),
             "paper": Design(settings(4000, **changes), seeds),
         }
@@ -267,7 +267,7 @@ UNIVERSALITY = Claim(
             name="four laws",
             experiment=TRAJECTORY,
             design={
-                "quick": Design(_entries(500)[:1], 320),
+                "quick": Design(_entries(400)[:1], 320),
                 "standard": Design(_entries(1000), 512),
                 "paper": Design(_entries(4000), 512),
             },
@@ -277,7 +277,7 @@ UNIVERSALITY = Claim(
             control=Control(
                 "entries of mean 1/2 (before scaling)",
                 design={
-                    "quick": Design(_entries(500, wrong=True), 320),
+                    "quick": Design(_entries(400, wrong=True), 320),
                     "standard": Design(_entries(1000, wrong=True), 512),
                     "paper": Design(_entries(4000, wrong=True), 512),
                 },
@@ -292,8 +292,8 @@ UNIVERSALITY = Claim(
 
 EASY = (model(1.0, 0.3, 1), model(0.5, 0.2, 2, three_point(0.1)))
 HARD = (model(0.65, 0.1, 20),)
-HARD_SEEDS = {"quick": 256, "standard": 320, "paper": 100}
-SIZES = {"quick": 600, "standard": 1000, "paper": 8000}
+HARD_SEEDS = {"quick": 384, "standard": 320, "paper": 100}
+SIZES = {"quick": 400, "standard": 1000, "paper": 8000}
 
 
 def _at(

@@ -520,7 +520,7 @@ LOCAL_CONVEXITY = Claim(
             name="at AMP's limit and around it",
             experiment=CONVEXITY,
             design={
-                "quick": Runs(_around(120, (0.0, 1.0)), 192),
+                "quick": Runs(_around(60, (0.0, 1.0)), 192),
                 "standard": Runs(_around(300, BALL), 192),
                 "paper": Runs(_around(600, BALL), 400),
             },
@@ -537,7 +537,7 @@ LOCAL_CONVEXITY = Claim(
             name="towards the spinodal",
             experiment=CONVEXITY,
             design={
-                "quick": Runs(_along(120, (0.5, 0.65)), 128),
+                "quick": Runs(_along(60, (0.5, 0.65)), 128),
                 "standard": Runs(_along(300, APPROACH), 192),
                 "paper": Runs(_along(600, APPROACH), 400),
             },
@@ -547,7 +547,7 @@ LOCAL_CONVEXITY = Claim(
             control=Control(
                 "delta falls, away from the spinodal",
                 design={
-                    "quick": Runs(_along(120, (0.65, 0.5)), 128),
+                    "quick": Runs(_along(60, (0.65, 0.5)), 128),
                     "standard": Runs(_along(300, APPROACH[::-1]), 192),
                     "paper": Runs(_along(600, APPROACH[::-1]), 400),
                 },
@@ -755,7 +755,7 @@ PHASE_DIAGRAM = Claim(
             name="success of AMP",
             experiment=SUCCESS,
             design={
-                "quick": Runs(_success(500, 0.62, 0.82), 128),
+                "quick": Runs(_success(300, 0.62, 0.82), 128),
                 "standard": Runs(_success(1500, 0.67, 0.77), 48),
                 "paper": Runs(_success(4000, 0.68, 0.74), 48),
             },

@@ -1086,33 +1086,37 @@ MOST_STATES = 600_000
 
 
 class ExactPosterior(NamedTuple):
-    """log p(y|X) and the posterior marginals, shape (p, K), with their means and variances (p,)."""
+    """log p(y|X), shape (...), and the posterior marginals, shape (..., p, K), with their means and variances (..., p)."""
 
-    log_evidence: float
-    marginals: Float[np.ndarray, "p K"]
-    mean: Float[np.ndarray, " p"]
-    variance: Float[np.ndarray, " p"]
+    log_evidence: Float[np.ndarray, "*batch"]
+    marginals: Float[np.ndarray, "*batch p K"]
+    mean: Float[np.ndarray, "*batch p"]
+    variance: Float[np.ndarray, "*batch p"]
 
 
 def exact_posterior(
-    prior: Discrete, X: Float[np.ndarray, "n p"], y: Float[np.ndarray, " n"], sigma: float
+    prior: Discrete, X: Float[np.ndarray, "*batch n p"], y: Float[np.ndarray, "*batch n"], sigma: float
 ) -> ExactPosterior:
     """By enumeration of all K^p vectors beta. Raises InputError for more than `MOST_STATES`."""
     _positive("sigma", sigma)
-    (n, p), b = X.shape, np.array(prior.atoms)
+    (n, p), b = X.shape[-2:], np.array(prior.atoms)
     states = len(b) ** p
     require(states <= MOST_STATES, f"K^p must be at most {MOST_STATES} to enumerate, got {len(b)}^{p}")
-    residual, log_weight = y[None], np.zeros(1)
-    for column in X.T:  # states in lexicographic order, the last coordinate fastest
-        residual = (residual[:, None] - np.multiply.outer(b, column)).reshape(-1, n)
-        log_weight = np.add.outer(log_weight, np.log(prior.weights)).ravel()
-    log_joint = log_weight - np.einsum("si,si->s", residual, residual) / (2 * sigma**2)
-    log_sum = logsumexp(log_joint)
-    weight = np.exp(log_joint - log_sum)
-    marginals = np.stack([weight.reshape(len(b) ** j, len(b), -1).sum((0, 2)) for j in range(p)])
+    which = np.indices((len(b),) * p).reshape(p, -1)  # in lexicographic order, the last coordinate fastest
+    beta = b[which]
+    correlation = np.einsum("...ij,...i->...j", X, y) @ beta
+    gram = np.einsum("...ij,...ik->...jk", X, X)
+    square = gram.reshape(*gram.shape[:-2], p * p) @ (beta[:, None] * beta).reshape(p * p, -1)
+    misfit = np.sum(y**2, axis=-1)[..., None] - 2 * correlation + square
+    log_joint = np.log(prior.weights)[which].sum(axis=0) - misfit / (2 * sigma**2)
+    log_sum = logsumexp(log_joint, axis=-1)
+    weight = np.exp(log_joint - log_sum[..., None])
+    marginals = np.stack(
+        [weight.reshape(*weight.shape[:-1], len(b) ** j, len(b), -1).sum((-3, -1)) for j in range(p)], axis=-2
+    )
     mean = marginals @ b
-    variance = np.sum(marginals * (b - mean[:, None]) ** 2, axis=1)
-    return ExactPosterior(float(log_sum - n / 2 * np.log(2 * np.pi * sigma**2)), marginals, mean, variance)
+    variance = np.sum(marginals * (b - mean[..., None]) ** 2, axis=-1)
+    return ExactPosterior(log_sum - n / 2 * np.log(2 * np.pi * sigma**2), marginals, mean, variance)
 
 
 # --------------------------------------------------------------------------------------------------------------------

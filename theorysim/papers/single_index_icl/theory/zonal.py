@@ -9,8 +9,7 @@ He_k(<beta, x>)/sqrt(k!) at two points: sum_l n_l lambda_kl = 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from math import comb, factorial, prod
 from typing import NamedTuple
 
@@ -109,15 +108,18 @@ class Block(NamedTuple):
         return np.stack([radial_function(k, self.degree, r, rho) for k in self.degrees])
 
 
-def blocks(link: Link, r: int) -> Iterator[Block]:
+@lru_cache(maxsize=256)
+def blocks(link: Link, r: int) -> tuple[Block, ...]:
     """The blocks of the prior kernel in R^r, for l = 0..P."""
-    c = link.normalised_moments
+    c, found = link.normalised_moments, []
     for degree in range(link.degree + 1):
         degrees = tuple(k for k in range(degree, link.degree + 1, 2) if c[k, k] > 0)
         if not degrees or multiplicity(degree, r) == 0:
             continue
         roots = np.sqrt([zonal_eigenvalue(k, degree, r) for k in degrees])
-        yield Block(degree, multiplicity(degree, r), degrees, roots[:, None] * _root(c[np.ix_(degrees, degrees)]))
+        factor = roots[:, None] * _root(c[np.ix_(degrees, degrees)])
+        found.append(Block(degree, multiplicity(degree, r), degrees, factor))
+    return tuple(found)
 
 
 def prior_kernel(

@@ -577,6 +577,8 @@ STAGE1_SECOND_MOMENT = Claim(
     " variance V/T1, V = E[2 S1 S2/N1 + (1 - 1/N1) S1 m^2]. S1, S2, T, U, m, D are finite Hermite sums.",
     source="derived here",
     assumptions="unit neurons; examples independent given the task",
+    note="At small noise the squares of gradients are polynomials of high degree in Gaussians, too heavy-tailed for a test of means:"
+    " simulated gradients are judged at tau = 2, and at tau = .3 the averages given the direction that the moments are made of.",
     checks=(
         Check(
             name="one prompt",
@@ -655,6 +657,7 @@ ALIGNMENT = Claim(
     " rho^2) = 1 - rho^2 (a_{Q+2}/(Q a_Q))^2 + O(rho^4).",
     source=SOURCE + "Stage I; constants derived here",
     assumptions="many neurons, uniform on the sphere; many tasks",
+    note="With fewer tasks than here (T1* or more at d = 8, T1*/2 at d = 16) the ratio is too skewed for a test of its mean.",
     checks=(
         Check(
             name="finite number of tasks",

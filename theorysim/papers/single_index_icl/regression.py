@@ -155,6 +155,7 @@ KRR_SPHERE = Claim(
     " degree: to 5 % at d = 16, 32, and to 15 % at d = 8.",
     source="deterministic equivalents: Bordelon, Canatar, Pehlevan 2020; Simon et al. 2023",
     assumptions="delta > 0; n from d^2/4 to 2 d^2; links He_2 and He_3",
+    note="At d = 8 the formula itself is 3 to 10 % off, within a tolerance of 15 % that cannot refute a mistake of 10 %.",
     checks=(
         Check(
             name="d = 16 and more",
@@ -190,7 +191,8 @@ KRR_GAUSS = Claim(
     " B^n, multiplicity C(d+n-1, n), to 10 % for n <= d^2/2.",
     source="deterministic equivalent; spectrum derived here",
     assumptions="delta > 0, h2 = d, d = 16, 32, link He_2",
-    note="For n >= 2 d^2 the formula is low by 10 to 20 %: features of Gaussian inputs are far from Gaussian.",
+    note="For n >= 2 d^2 the formula is low by 10 to 20 %: features of Gaussian inputs are far from Gaussian. Up to d^2/2 it is a few"
+    " per cent off, within a tolerance of 10 % that cannot refute a mistake of 10 %.",
     checks=(
         Check(
             name="before the transition",

@@ -577,8 +577,8 @@ STAGE1_SECOND_MOMENT = Claim(
     " variance V/T1, V = E[2 S1 S2/N1 + (1 - 1/N1) S1 m^2]. S1, S2, T, U, m, D are finite Hermite sums.",
     source="derived here",
     assumptions="unit neurons; examples independent given the task",
-    note="At small noise the squares of gradients are polynomials of high degree in Gaussians, too heavy-tailed for a test of means:"
-    " simulated gradients are judged at tau = 2, and at tau = .3 the averages given the direction that the moments are made of.",
+    note="At small noise the squares of gradients are polynomials of high degree in Gaussians, too heavy-tailed for a test of"
+    " means: simulated gradients are judged at tau = 2, and at tau = .3 the averages given the direction that the moments are made of.",
     checks=(
         Check(
             name="one prompt",

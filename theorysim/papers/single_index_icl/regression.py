@@ -191,8 +191,8 @@ KRR_GAUSS = Claim(
     " B^n, multiplicity C(d+n-1, n), to 10 % for n <= d^2/2.",
     source="deterministic equivalent; spectrum derived here",
     assumptions="delta > 0, h2 = d, d = 16, 32, link He_2",
-    note="For n >= 2 d^2 the formula is low by 10 to 20 %: features of Gaussian inputs are far from Gaussian. Up to d^2/2 it is a few"
-    " per cent off, within a tolerance of 10 % that cannot refute a mistake of 10 %.",
+    note="For n >= 2 d^2 the formula is low by 10 to 20 %: features of Gaussian inputs are far from Gaussian. Up to d^2/2 it is a"
+    " few per cent off, within a tolerance of 10 % that cannot refute a mistake of 10 %.",
     checks=(
         Check(
             name="before the transition",

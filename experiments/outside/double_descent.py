@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import random
-from jax.scipy.linalg import cho_factor, cho_solve
+from jax.scipy.linalg import solve_triangular
 from scipy import integrate
 
 from theorysim.errors import require
@@ -66,8 +66,13 @@ def risk(key, setting):
     X = random.normal(data_key, (n, p))
     noise = setting.sigma * random.normal(noise_key, (n, NOISES))
     y = setting.r * X[:, :1] + noise
-    solve = lambda gram, right: cho_solve(cho_factor(gram), right)
-    fit = solve(X.T @ X, X.T @ y) if p <= n else X.T @ solve(X @ X.T, y)
+    # By orthogonal factors of X: those of X^T X would square its condition, which at p = n has no mean.
+    if p <= n:
+        Q, R = jnp.linalg.qr(X)
+        fit = solve_triangular(R, Q.T @ y)
+    else:
+        Q, R = jnp.linalg.qr(X.T)
+        fit = Q @ solve_triangular(R, y, trans="T")
     return {"risk": (fit.at[0].add(-setting.r) ** 2).sum(axis=0).mean()}
 
 

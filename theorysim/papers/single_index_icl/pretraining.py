@@ -578,7 +578,7 @@ STAGE1_SECOND_MOMENT = Claim(
     source="derived here",
     assumptions="unit neurons; examples independent given the task",
     note="At small noise the squares of gradients are polynomials of high degree in Gaussians, too heavy-tailed for a test of"
-    " means: simulated gradients are judged at tau = 2, and at tau = .3 the averages given the direction that the moments are made of.",
+    " means: simulated gradients are judged at tau = 2, at tau = .3 the averages given the direction that the moments are made of.",
     checks=(
         Check(
             name="one prompt",

@@ -23,7 +23,18 @@ from theorysim.papers.tap_amp import theory
 from theorysim.papers.tap_amp.instance import draw, uninformed
 from theorysim.papers.tap_amp.setting import U3, Atoms, LinearModel, Prior, SpikeAndSlab, model, three_point
 from theorysim.sweep import Experiment, one_by_one, setting
-from theorysim.verify import Bound, Check, Claim, Control, Equivalence, Identity, Ordering, Search, Threshold
+from theorysim.verify import (
+    Bound,
+    Check,
+    Claim,
+    Control,
+    Equivalence,
+    Identity,
+    Ordering,
+    ProbabilityBound,
+    Search,
+    Threshold,
+)
 from theorysim.verify import Design as Runs
 from theorysim.verify.claim import Results
 
@@ -510,23 +521,26 @@ def _descending(setting: Surroundings, results: Results) -> Float[np.ndarray, "S
 LOCAL_CONVEXITY = Claim(
     id=f"{PAPER}.local-convexity",
     kind="bound",
-    statement="Hess F_TAP >= c > 0 in (m, s) at AMP's limit and in a ball of radius of order sqrt(p) around it; its least"
-    " eigenvalue falls, and stays positive, as delta rises to the spinodal delta_alg, where phi''(gamma_alg) vanishes.",
+    statement="With high probability as p grows, Hess F_TAP >= c > 0 in (m, s) at AMP's limit and in a ball of radius of order"
+    " sqrt(p) around it; its least eigenvalue falls, and stays positive, as delta rises to the spinodal delta_alg, where"
+    " phi''(gamma_alg) vanishes.",
     source="paper, theorem on local convexity",
     assumptions="phi''(gamma_alg) > 0; runs of AMP that converge, on the way to delta_alg not to beta0 (U3; delta = 1,"
     " sigma = .3, and delta from .5 to .7, sigma = .1)",
+    note="In the ball of radius 1 the least eigenvalue was negative in 9 of 5515 instances with p = 60, 3 of 3704 with p = 80 and"
+    " none of 2812 with p = 120; at the limit itself never.",
     checks=(
         Check(
             name="at AMP's limit and around it",
             experiment=CONVEXITY,
             design={
-                "quick": Runs(_around(60, (0.0, 1.0)), 192),
+                "quick": Runs(_around(80, (0.0, 1.0)), 192),
                 "standard": Runs(_around(300, BALL), 192),
                 "paper": Runs(_around(600, BALL), 400),
             },
             observable=lambda setting, results: results["smallest"],
             predict=lambda setting, inputs: 0.0,
-            judge=Bound(mass=0.05, sense=">="),
+            judge=ProbabilityBound(sense=">="),
             control=Control(
                 "at m = 0, all s_j = .1, far from any limit", observable=lambda setting, results: results["symmetric"]
             ),
@@ -537,7 +551,7 @@ LOCAL_CONVEXITY = Claim(
             name="towards the spinodal",
             experiment=CONVEXITY,
             design={
-                "quick": Runs(_along(60, (0.5, 0.65)), 128),
+                "quick": Runs(_along(80, (0.5, 0.65)), 128),
                 "standard": Runs(_along(300, APPROACH), 192),
                 "paper": Runs(_along(600, APPROACH), 400),
             },
@@ -547,7 +561,7 @@ LOCAL_CONVEXITY = Claim(
             control=Control(
                 "delta falls, away from the spinodal",
                 design={
-                    "quick": Runs(_along(60, (0.65, 0.5)), 128),
+                    "quick": Runs(_along(80, (0.65, 0.5)), 128),
                     "standard": Runs(_along(300, APPROACH[::-1]), 192),
                     "paper": Runs(_along(600, APPROACH[::-1]), 400),
                 },

@@ -220,6 +220,16 @@ def test_an_audit_counts_and_finds_a_false_claim() -> None:
     )
 
 
+def test_a_check_without_admissible_data_is_counted_for_nothing() -> None:
+    known = claim(0.0)
+    (check,) = known.checks
+    nothing = dataclasses.replace(check, admissible=lambda setting, results: np.zeros(len(results["y"]), bool))
+    session = Session()
+    tally = tallies([audit(session, dataclasses.replace(known, checks=(nothing,)), {})])[known.id]
+    assert (tally.inconclusive.hits, tally.controls.trials, tally.wrong.trials) == (1, 0, 1)
+    assert sum(count.trials for count in tally.caught.values()) == 0
+
+
 def test_limits_of_counts() -> None:
     assert Count(299, 299).limits[0] == pytest.approx(0.025 ** (1 / 299))
     assert Count().limits == (0.0, 1.0)

@@ -74,6 +74,7 @@ def _audited(session: Session, check: Check, seen: CheckVerdict, pilot: Any, amo
         "p_refuted": seen.judgement.p_refuted,
         "reason": seen.judgement.reason,
         "control": seen.control.status,
+        "data": not seen.empty,
         "resolution": seen.judgement.resolution,
         "seeds": budget.seeds,
         "planned": budget.planned,
@@ -108,7 +109,7 @@ class Count:
 class Tally:
     """The records of one claim, or of several pooled.
 
-    verified, inconclusive, refuted: of claims. controls: refuted controls, of checks.
+    verified, inconclusive, refuted: of claims. controls: refuted controls, of checks with any admissible data, as are plants.
     caught: refuted plants by their size. A plant within the tolerance need not be caught.
     wrong: wrong verdicts of all that were reached: a claim refuted that does not announce it, a control verified, a plant
         beyond the tolerance verified.
@@ -140,6 +141,8 @@ class Tally:
         self.wrong.add(record["judged"] == "refuted" and not record["announced"])
         self.seconds.append(record["seconds"])
         for check in record["checks"]:
+            if not check["data"]:
+                continue
             self.controls.add(check["control"] == "refuted")
             self.wrong.add(check["control"] == "verified")
             name = f"{record['claim']}: {check['name']}"

@@ -839,11 +839,11 @@ WASSERSTEIN = Claim(
         Check(
             name="linear neurons",
             experiment=GAUSSIAN_LAWS,
-            design=every(gaussians, quick=64, standard=64, paper=256),
+            design=every(gaussians, quick=860, standard=430, paper=1000),
             observable=_distances,
             predict=partial(_distance_bounds, 1.0),
             inputs=START,
-            judge=Bound(exhaustive=True),
+            judge=Bound(mass=1e-2),
             control=Control("6 alpha in place of alpha", predict=partial(_distance_bounds, 6.0)),
             search=Search(draws=True),
         ),

@@ -268,7 +268,7 @@ def models(last: float = 1.0) -> Callable[[str], tuple[Pretraining, ...]]:
 
 
 SEEDS = {"quick": 10, "standard": 40, "paper": 64}
-FEWER = {"quick": 6, "standard": 8, "paper": 8}
+FEWER = {"quick": 10, "standard": 8, "paper": 8}
 """Of controls that are far off."""
 
 LEAST, MOST = 0.8, np.array([1.35, 1.65])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
+from experiment_scripts import script
 
 from theorysim.papers.large_stepsize_gd import figures
 from theorysim.plots import Figure, styled
@@ -17,11 +17,11 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted([*ROOT.glob("experiments/*.py"), *ROOT.glob("paper_figs/*.py")])
 
 
-def run(script: Path, *arguments: str, monkeypatch, capsys) -> tuple[int, str, str]:
+def run(path: Path, *arguments: str, monkeypatch, capsys) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of `python script arguments`, in this process."""
-    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    monkeypatch.setattr(sys, "argv", [str(path), *arguments])
     with pytest.raises(SystemExit) as exit_:
-        runpy.run_path(str(script), run_name="__main__")
+        runpy.run_path(str(path), run_name="__main__")
     out, err = capsys.readouterr()
     code = exit_.value.code
     assert isinstance(code, int)
@@ -32,11 +32,11 @@ def test_there_are_scripts():
     assert {path.name for path in SCRIPTS} >= {"phase_diagram.py", "digits.py", "large_stepsize_gd_figure_1.py"}
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_scripts_explain_themselves(script, monkeypatch, capsys):
-    code, out, err = run(script, "--help", monkeypatch=monkeypatch, capsys=capsys)
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_scripts_explain_themselves(path, monkeypatch, capsys):
+    code, out, err = run(path, "--help", monkeypatch=monkeypatch, capsys=capsys)
     assert (code, err) == (0, "")
-    assert script.name in out
+    assert path.name in out
     assert "?" in out or "Handwritten" in out
     for option in ("--preset", "--out", "--seed", "--store", "--memory"):
         assert option in out
@@ -52,30 +52,30 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_scripts_refuse_bad_input_in_one_line(script, monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_scripts_refuse_bad_input_in_one_line(path, monkeypatch, capsys, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.chdir(tmp_path)
     for arguments, words in BAD:
         given = [argument.format(file=tmp_path / "file") for argument in arguments]
-        code, out, err = run(script, *given, monkeypatch=monkeypatch, capsys=capsys)
+        code, out, err = run(path, *given, monkeypatch=monkeypatch, capsys=capsys)
         assert (code, out, err.count("\n")) == (2, "", 1), (given, err)
         assert all(word in err for word in words), (given, err)
 
 
 @pytest.mark.parametrize("data", ["mnist", "digits:3,3", "digits:1", "none.npz"])
 def test_digits_refuses_bad_data(data, monkeypatch, capsys, tmp_path):
-    script = ROOT / "experiments" / "digits.py"
+    path = ROOT / "experiments" / "digits.py"
     arguments = ("--data", data, "--out", str(tmp_path))
-    code, out, err = run(script, *arguments, monkeypatch=monkeypatch, capsys=capsys)
+    code, out, err = run(path, *arguments, monkeypatch=monkeypatch, capsys=capsys)
     assert (code, out, err.count("\n")) == (2, "", 1), err
 
 
 @pytest.mark.slow
 def test_a_figure_script_draws(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(figures.SIZES["figure-3"], "quick", figures.Size(100))
-    script = ROOT / "paper_figs" / "large_stepsize_gd_figure_3.py"
-    code, out, err = run(script, "--out", str(tmp_path / "new"), monkeypatch=monkeypatch, capsys=capsys)
+    path = ROOT / "paper_figs" / "large_stepsize_gd_figure_3.py"
+    code, out, err = run(path, "--out", str(tmp_path / "new"), monkeypatch=monkeypatch, capsys=capsys)
     assert (code, err) == (0, "")
     paths = [Path(line) for line in out.splitlines()]
     assert [path.suffix for path in paths] == [".png", ".pdf"]
@@ -94,14 +94,11 @@ TINY = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_experiments_draw(name, monkeypatch):
-    spec = importlib.util.spec_from_file_location(f"experiment_{name}", ROOT / "experiments" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    assert isinstance(script.FIGURE, Figure)
-    monkeypatch.setitem(script.SIZES, "quick", TINY[name])
+    experiment = script(name, monkeypatch)
+    assert isinstance(experiment.FIGURE, Figure)
+    monkeypatch.setitem(experiment.SIZES, "quick", TINY[name])
     monkeypatch.setitem(figures.SIZES["figure-5"], "quick", figures.Size(30_000))
     with styled():
-        drawing = script.FIGURE.draw(Session())
+        drawing = experiment.FIGURE.draw(Session())
         drawing.draw_without_rendering()  # lays out all labels
     assert all(panel.has_data() for panel in drawing.axes)

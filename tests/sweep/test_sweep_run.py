@@ -259,3 +259,29 @@ def test_programs_that_factorise_batches_do_not_wait_for_each_other():
     here = {"cwd": Path(__file__).parent, "capture_output": True, "text": True}
     found = subprocess.run([sys.executable, "-c", code], timeout=240, check=True, **here)
     assert float(found.stdout) > 0
+
+
+def test_brief_programs_agree_up_to_rounding(results: xr.Dataset, tmp_path: Path) -> None:
+    found = run(WALK, SETTINGS, SEEDS, brief=True)
+    for name in results.data_vars:
+        np.testing.assert_allclose(found[name], results[name], rtol=1e-12, atol=1e-14)
+    both = [run(WALK, SETTINGS[:1], 2, brief=brief, store=tmp_path).attrs["fingerprint"] for brief in (False, True)]
+    assert both[0] != both[1]  # rounding may differ, so neither resumes the other
+
+
+def test_options_that_the_compiler_does_not_have_are_left_out() -> None:
+    assert not program._is_known("xla_cpu_no_such_option", True)
+    assert program._options(program.Program.of(WALK)) == {}
+
+
+def eigenvalue(key: Any, setting: Walk) -> dict[str, Any]:
+    """By LAPACK, at a size where it would use several threads."""
+    matrix = jax.random.normal(key, (300, 300))
+    return {"smallest": jnp.linalg.eigvalsh(matrix @ matrix.T)[0]}
+
+
+def test_results_do_not_depend_on_how_many_chunks_run_beside_each_other() -> None:
+    experiment = Experiment("toys/eigenvalue", eigenvalue, operations=lambda s: 1e12)  # one sample a chunk
+    together = run(experiment, SETTINGS[:1], 3, workers=3)
+    alone = [run(experiment, SETTINGS[:1], 1, first=index) for index in range(3)]
+    assert together["smallest"].values[0].tolist() == [found["smallest"].item() for found in alone]

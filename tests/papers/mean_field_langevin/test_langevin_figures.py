@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import jax
 import jax.numpy as jnp
 import matplotlib.figure
 import numpy as np
 import pytest
+from experiment_scripts import script
 from matplotlib.axes import Axes
 
 from theorysim.errors import InputError
@@ -34,7 +32,6 @@ from theorysim.papers.mean_field_langevin.theory import mean_field
 from theorysim.plots import Figure, styled
 from theorysim.verify.session import Session
 
-EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 BY_NAME = {figure.id.split(".", 1)[1]: figure for figure in FIGURES}
 
 
@@ -54,15 +51,6 @@ def drawn(figure: Figure, session: Session) -> matplotlib.figure.Figure:
 def series(axes: Axes) -> list[np.ndarray]:
     """The measured series of a panel, as (x, y) rows."""
     return [container.lines[0].get_xydata() for container in axes.containers]
-
-
-def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)  # where dataclasses look their types up
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_figures_are_named_and_asked():

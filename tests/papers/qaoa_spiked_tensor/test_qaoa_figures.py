@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import matplotlib.figure
 import numpy as np
 import pytest
+from experiment_scripts import script
 from matplotlib.axes import Axes
 from matplotlib.patches import StepPatch
 
@@ -21,7 +17,6 @@ from theorysim.plots import Figure, styled
 from theorysim.verify.session import Session
 
 BY_NAME = {figure.id.split(".", 1)[1]: figure for figure in FIGURES}
-EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 
 
 @pytest.fixture(scope="module")
@@ -198,15 +193,6 @@ def test_enhancement_table(session):
 
 
 # --- scripts ----------------------------------------------------------------------------------------------------------
-
-
-def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)  # where dataclasses look their types up
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_threshold_crosses_at_the_limit(session, monkeypatch):

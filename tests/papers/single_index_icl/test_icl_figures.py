@@ -5,16 +5,13 @@ Figures are drawn from invented results of the shapes that the measurements have
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
 import matplotlib.figure
 import numpy as np
 import pytest
+from experiment_scripts import script
 from matplotlib.axes import Axes
 
 from theorysim.errors import InputError
@@ -39,7 +36,6 @@ from theorysim.sweep import Experiment
 from theorysim.verify import Design
 from theorysim.verify.session import Session
 
-EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 BY_NAME = {figure.id.split(".", 1)[1]: figure for figure in FIGURES}
 
 
@@ -92,15 +88,6 @@ def at(axes: Axes, x: float, style: str = "-") -> list[float]:
         ):
             found.append(float(np.exp(np.interp(np.log(x), np.log(X), np.log(Y)))))
     return found
-
-
-def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)  # where dataclasses look their types up
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_figures_are_named_and_asked():

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import runpy
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from experiment_scripts import EXPERIMENTS, script
 
 from theorysim.errors import InputError
 from theorysim.papers.single_index_icl.own import LinkOptions, describe, from_coefficients, from_function, report
 from theorysim.papers.single_index_icl.regression import link_of
 from theorysim.papers.single_index_icl.setting import HE2, MIX, Band
-
-EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 
 LINKS = """
 import numpy as np
@@ -155,12 +152,12 @@ REFUSED = (
 )
 
 
-@pytest.mark.parametrize(("script", "arguments", "message"), REFUSED)
-def test_scripts_refuse_in_one_line(script, arguments, message, monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize(("name", "arguments", "message"), REFUSED)
+def test_scripts_refuse_in_one_line(name, arguments, message, monkeypatch, capsys, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.chdir(tmp_path)
     given = [argument.format(file=tmp_path / "file") for argument in arguments]
-    path = EXPERIMENTS / f"icl_{script}.py"
+    path = EXPERIMENTS / f"icl_{name}.py"
     monkeypatch.setattr(sys, "argv", [str(path), *given])
     with pytest.raises(SystemExit) as exit_:
         runpy.run_path(str(path), run_name="__main__")
@@ -169,9 +166,6 @@ def test_scripts_refuse_in_one_line(script, arguments, message, monkeypatch, cap
     assert message in err
 
 
-def test_scripts_find_their_claims():
-    spec = importlib.util.spec_from_file_location("icl_trained", EXPERIMENTS / "icl_trained.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert all(claim.startswith("single-index-icl.") for claim in module.CLAIMS)
+def test_scripts_find_their_claims(monkeypatch):
+    claims = script("icl_trained", monkeypatch).CLAIMS
+    assert all(claim.startswith("single-index-icl.") for claim in claims)

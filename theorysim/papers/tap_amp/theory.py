@@ -1109,7 +1109,7 @@ def exact_posterior(
     square = gram.reshape(*gram.shape[:-2], p * p) @ (beta[:, None] * beta).reshape(p * p, -1)
     misfit = np.sum(y**2, axis=-1)[..., None] - 2 * correlation + square
     log_joint = np.log(prior.weights)[which].sum(axis=0) - misfit / (2 * sigma**2)
-    log_sum = logsumexp(log_joint, axis=-1)
+    log_sum = np.asarray(logsumexp(log_joint, axis=-1))
     weight = np.exp(log_joint - log_sum[..., None])
     marginals = np.stack(
         [weight.reshape(*weight.shape[:-1], len(b) ** j, len(b), -1).sum((-3, -1)) for j in range(p)], axis=-2

@@ -390,7 +390,7 @@ def draw(session):
     largest = session.design(sequence()).settings[-1]
     draws = scaled(largest, measured[-1]).reshape(50, -1)
     histogram(edge, draws, np.linspace(-5, 3, 31), density, "Tracy-Widom", f"$n = {largest.n:g}$")
-    edge.set(xlabel=r"$n^{2/3}(\lambda_1 - \sqrt{4 - 2/n})$", ylabel="density", ylim=(0, None))
+    edge.set(xlabel=r"$n^{2/3}(\lambda_1 - \sqrt{4 - 2/n})$", ylabel="density", ylim=(0, 0.48))
 
     sizes = np.array(SIZES, float)
     distances = np.stack([np.abs(r["largest"][:, 0] - r["largest"][:, 1]) for r in measured], axis=1)
@@ -398,7 +398,7 @@ def draw(session):
     points(decay, sizes, distances, color=COLORS[0], label=f"{len(distances)} seeds")
     decay.set(xscale="log", yscale="log", xlabel="$n$", ylabel=r"$\mathbb{E}\,|\lambda_1 - \lambda_1'|$")
     for panel in axes[0]:
-        panel.legend(loc="lower left" if panel is decay else "best")
+        panel.legend(loc={edge: "upper right", decay: "lower left"}.get(panel, "best"))
     letters(axes[0], ("spectrum", "largest eigenvalue; 95% CI", "its fluctuation"))
     return drawing
 

@@ -40,6 +40,9 @@ TIGHTENED = 0.99
 MARGIN = 1e-6
 """Relative margin of such a constant over rounding, for inequalities that hold with equality."""
 
+FEW_MARGIN = 0.01
+"""The same where a bound is asked of few inputs alone."""
+
 
 class Plant(NamedTuple):
     """A planted mistake.
@@ -152,15 +155,16 @@ def _bound_pilot(judge: Bound, cases: Sequence[Case]) -> Any:
     if not slacks:
         return None
     ratio, slack = np.concatenate(ratios), np.concatenate(slacks)
-    # of a fixed grid the tightest inequality must break; rounding may hide what breaks by less than MARGIN
-    level = 1.0 if judge.exhaustive else TIGHTENED
+    # rounding may hide what breaks by less than MARGIN; where inputs are few, the tightest inequality must break, of the pilot's as
+    # of other random ones
+    level, margin = (1.0, FEW_MARGIN) if judge.exhaustive else (TIGHTENED, MARGIN)
     if np.isfinite(ratio).all():
-        factor = float(np.quantile(ratio, level)) * (1 - MARGIN)
+        factor = float(np.quantile(ratio, level)) * (1 - margin)
         return {"factor": factor if judge.sense == "<=" else 1 / factor}
     if not np.isfinite(slack).all():
         return None
     by = float(np.quantile(slack, 1 - level))
-    by += MARGIN * max(abs(by), float(np.median(np.concatenate(scales))))
+    by += margin * max(abs(by), float(np.median(np.concatenate(scales))))
     return {"shift": -by if judge.sense == "<=" else by}
 
 
@@ -169,7 +173,7 @@ def _of_bounds(judge: Bound, pilot: Any) -> list[Plant]:
     if pilot is None:
         return []
     distort = _factor(pilot["factor"]) if "factor" in pilot else _shift(pilot["shift"])
-    name = "constant just too tight" if judge.exhaustive else "constant violated by 1 draw in 100"
+    name = "constant too tight by 1 %" if judge.exhaustive else "constant violated by 1 draw in 100"
     return [Plant(name, "stated", True, distort)]
 
 

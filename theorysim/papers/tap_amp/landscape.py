@@ -868,8 +868,8 @@ def _descents(*sizes: int) -> tuple[Descent, ...]:
 
 
 DESCENTS = {
-    "quick": Runs(_descents(200), 84),
-    "standard": Runs(_descents(200, 400), 120),
+    "quick": Runs(_descents(200), 144),
+    "standard": Runs(_descents(200, 400), 192),
     "paper": Runs(_descents(200, 400, 800), 200),
 }
 NO_BACKTRACKING = "no backtracking: all steps 20/L"
@@ -884,9 +884,11 @@ AMP_VS_NGD = Claim(
     id=f"{PAPER}.amp-vs-ngd",
     kind="ordering",
     statement="At finite p AMP can end in a cycle though state evolution converges; natural gradient descent with"
-    " backtracking, from the best of AMP's first 30 iterates, reaches a stationary point in every instance.",
+    " backtracking, from the best of AMP's first 30 iterates, reaches a stationary point in at least 95 % of instances.",
     source="motivation of natural gradient descent in the paper; observed here",
-    assumptions="hard phase (U3, delta = .65, sigma = .1); a cycle is a last change of m above .01 per coordinate",
+    assumptions="hard phase (U3, delta = .65, sigma = .1); a cycle is a last change of m above .01 per coordinate;"
+    " stationary: gradient below 1e-6 within 40 000 steps",
+    note="One instance in 588 was at 9.5e-5 after 40 000 steps, and still falling.",
     checks=(
         Check(
             name="descent converges",
@@ -894,7 +896,7 @@ AMP_VS_NGD = Claim(
             design=DESCENTS,
             observable=lambda setting, results: results["backtracking"],
             predict=lambda setting, inputs: 1e-6,
-            judge=Bound(mass=0.1, kind="ordering"),
+            judge=ProbabilityBound(kind="ordering"),
             control=Control(NO_BACKTRACKING, observable=lambda setting, results: results["fixed"]),
             size=size,
         ),

@@ -361,7 +361,7 @@ CALIBRATION = Claim(
     " -log probability the mean entropy.",
     source="paper, Theorem 3.2 and its corollary",
     assumptions="easy phase, gamma_alg = gamma_stat",
-    checks=_calibration_checks(EASY, {"quick": 128, "standard": 192, "paper": 50}),
+    checks=_calibration_checks(EASY, {"quick": 160, "standard": 192, "paper": 50}),
 )
 
 HARD_CALIBRATED = Claim(

@@ -390,7 +390,7 @@ def _synchronisation(*snrs: float, reaction: float = 1.0) -> dict[str, Design]:
         return tuple(Synchronisation(n, snr, reaction=reaction) for snr in snrs)
 
     return {
-        "quick": Design(settings(200), 192),
+        "quick": Design(settings(300), 192),
         "standard": Design(settings(1000), 128),
         "paper": Design(settings(4000), 256),
     }

@@ -308,7 +308,7 @@ def draw(session):
     peak.set_xscale("log", base=2)
     peak.set(yscale="log", xlabel="$n = p$", ylabel=r"$\mathbb{E}\,\|\hat{b} - b\|^{-1}$")
     peak.legend()
-    letters(axes[0], (r"$r = 2$, $\sigma = 1$; 95% CI", "the peak"))
+    letters(axes[0], (r"$r = 2$, $\sigma = 1$; 95% CI", "the peak; 95% CI"))
     return drawing
 
 

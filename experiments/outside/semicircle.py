@@ -399,7 +399,7 @@ def draw(session):
     decay.set(xscale="log", yscale="log", xlabel="$n$", ylabel=r"$\mathbb{E}\,|\lambda_1 - \lambda_1'|$")
     for panel in axes[0]:
         panel.legend(loc={edge: "upper right", decay: "lower left"}.get(panel, "best"))
-    letters(axes[0], ("spectrum", "largest eigenvalue; 95% CI", "its fluctuation"))
+    letters(axes[0], ("spectrum; 95% CI", "largest eigenvalue; 95% CI", "its fluctuation; 95% CI"))
     return drawing
 
 

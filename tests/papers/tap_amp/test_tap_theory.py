@@ -589,6 +589,16 @@ def test_exact_posterior_by_loops(prior, n, p):
     )
 
 
+def test_exact_posterior_of_a_batch():
+    rng = np.random.default_rng(8)
+    X, y = rng.normal(size=(2, 3, 4, 3)), rng.normal(size=(2, 3, 4))
+    together = theory.exact_posterior(S3(0.3), X, y, 0.4)
+    for index in np.ndindex(2, 3):
+        alone = theory.exact_posterior(S3(0.3), X[index], y[index], 0.4)
+        for whole, part in zip(together, alone, strict=True):
+            np.testing.assert_allclose(whole[index], part, rtol=1e-12)
+
+
 def test_exact_posterior_is_nishimori():
     """Averaged over the model, the posterior variance is the error of the posterior mean, and log evidence the entropy."""
     rng = np.random.default_rng(3)

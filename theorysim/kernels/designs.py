@@ -10,6 +10,7 @@ batch axes, which share the design. A design is a pytree: `jit` and `vmap` (over
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from jax.scipy.fft import dct, idct
 from jaxtyping import Array, Float, Int, Key
 
 from theorysim.errors import require
+from theorysim.kernels import noise
 
 Coefficients = Float[Array, "*batch p"]
 Observations = Float[Array, "*batch n"]
@@ -65,8 +67,10 @@ class Design(ABC):
 
 
 def gaussian(key: Key[Array, ""], shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
-    """N(0, 1)."""
-    return random.normal(key, shape, dtype)
+    """N(0, 1), in float32 at least before rounding to `dtype`."""
+    wide = jnp.promote_types(dtype, jnp.float32)
+    index = noise.counters(0, math.prod(shape))
+    return noise.normals(noise.key_words(key, 0), index, jnp.uint32(0), wide).reshape(shape).astype(dtype)
 
 
 def rademacher(key: Key[Array, ""], shape: tuple[int, ...], dtype: jnp.dtype) -> Array:

@@ -22,17 +22,13 @@ from jaxtyping import Array, Float, Key
 
 from theorysim.errors import require
 from theorysim.kernels import eigenvalues
-from theorysim.kernels.designs import PRECISE, DType
+from theorysim.kernels.designs import PRECISE, DType, gaussian
 from theorysim.kernels.eigenvalues import Eigenpair
 
 Matrix = Float[Array, "n n"]
 Vector = Float[Array, " n"]
 Scalar = Float[Array, ""]
 SNR = Float[Array, ""] | float
-
-
-SPACE = 16
-"""Vectors of a search space: beyond that the small dense problems cost more than the products with Y that they save."""
 
 
 class Instance(NamedTuple):
@@ -46,14 +42,14 @@ def instance(key: Key[Array, ""], n: int, snr: SNR, dtype: DType = jnp.float32) 
     """A uniform x and its noisy products. Raises InputError unless n is at least 1."""
     require(n >= 1, f"number n of spins must be at least 1, got {n}")
     of_noise, of_signal = random.split(key)
-    G = random.normal(of_noise, (n, n), dtype)
+    G = gaussian(of_noise, (n, n), jnp.dtype(dtype))
     x = random.rademacher(of_signal, (n,), dtype)
     return Instance(snr / n * jnp.outer(x, x) + (G + G.T) / np.sqrt(2 * n).astype(dtype), x)
 
 
 def principal(matrix: Matrix, start: Vector, *, tolerance: Scalar | float = 1e-6) -> Eigenpair:
     """The largest eigenvalue and its eigenvector of norm 1, of either sign; from a random start."""
-    pair = eigenvalues.smallest(lambda v: -_times(matrix, v), start, tolerance=tolerance, dimension=SPACE)
+    pair = eigenvalues.smallest(lambda v: -_times(matrix, v), start, tolerance=tolerance)
     return pair._replace(value=-pair.value)
 
 
@@ -176,7 +172,7 @@ def smallest_eigenvalue(
     root = 1 / jnp.cosh(field)
     product = lambda u: u + root * _coupling(field, matrix, snr, root * u, reaction)
     metric = lambda u: root**2 * u
-    pair = eigenvalues.smallest(product, metric(start), metric=metric, tolerance=tolerance, dimension=SPACE)
+    pair = eigenvalues.smallest(product, metric(start), metric=metric, tolerance=tolerance)
     return pair._replace(vector=root * pair.vector)
 
 

@@ -29,6 +29,7 @@ from theorysim.verify.judges import (
     Threshold,
 )
 from theorysim.verify.judges._evidence import draws_of, matched
+from theorysim.verify.judges.bound import UNREPLAYED_MARGIN
 from theorysim.verify.laws import Discrete, as_law
 
 Size = Literal["small", "stated", "gross"]
@@ -38,7 +39,7 @@ TIGHTENED = 0.99
 """Quantile over the pilot's draws to which the constant of a bound is tightened: violated by one draw in a hundred."""
 
 MARGIN = 1e-6
-"""Relative margin of such a constant over rounding, for inequalities that hold with equality."""
+"""Relative margin of such a constant over rounding, at least, for inequalities that hold with equality."""
 
 FEW_MARGIN = 0.01
 """The same where a bound is asked of few inputs alone."""
@@ -155,9 +156,10 @@ def _bound_pilot(judge: Bound, cases: Sequence[Case]) -> Any:
     if not slacks:
         return None
     ratio, slack = np.concatenate(ratios), np.concatenate(slacks)
-    # rounding may hide what breaks by less than MARGIN; where inputs are few, the tightest inequality must break, of the pilot's as
-    # of other random ones
-    level, margin = (1.0, FEW_MARGIN) if judge.exhaustive else (TIGHTENED, MARGIN)
+    # rounding may hide what breaks by less than the margin, or keep it from being certified; where inputs are few, the tightest
+    # inequality must break, of the pilot's as of other random ones
+    certified = 4 * UNREPLAYED_MARGIN * judge.rounding
+    level, margin = (1.0, FEW_MARGIN) if judge.exhaustive else (TIGHTENED, max(MARGIN, certified))
     if np.isfinite(ratio).all():
         factor = float(np.quantile(ratio, level)) * (1 - margin)
         return {"factor": factor if judge.sense == "<=" else 1 / factor}

@@ -443,7 +443,7 @@ SHORT = (2, 4, 8, 16, 32, 64, 128, 256)
 LONG = (1024,)
 PLANES = (Plane(SQUARE, 0.3, SHORT + LONG, assumed=SQUARE),)
 WRONG = (Plane(SQUARE, 0.3, SHORT + LONG, assumed=HE3),)
-PROMPTS = {"quick": 1500, "standard": 10_000, "paper": 100_000}
+PROMPTS = {"quick": 800, "standard": 10_000, "paper": 100_000}
 
 
 def _gaps(setting: Plane, results: Results) -> Float[np.ndarray, "S 2 lengths"]:

@@ -18,7 +18,7 @@ from scipy.optimize import brentq
 
 from theorysim.errors import require
 from theorysim.kernels import amp, gibbs, priors, tap
-from theorysim.kernels.designs import Dense
+from theorysim.kernels.designs import Dense, gaussian
 from theorysim.papers.tap_amp import theory
 from theorysim.papers.tap_amp.inference import PAPER, every, prior_of, size
 from theorysim.papers.tap_amp.instance import draw, uninformed
@@ -588,7 +588,7 @@ BOTH: Any = tap.Model(None, None, None, None, _Sized(None, None, 0))  # type: ig
 def _instance(key: Key[Array, ""], setting: Small) -> _Instance:
     p, room = setting.size, setting.room
     prior, exists = setting.prior.kernel(), jnp.arange(room) < setting.size
-    normals = random.normal(key, (room + 2, room))
+    normals = gaussian(key, (room + 2, room), jnp.dtype(float))
     X = jnp.where(exists & exists[:, None], normals[:room] / jnp.sqrt(p), 0)
     zero = jnp.zeros(room)
     beta = prior.transform(ndtr(normals[room]), zero, zero)
@@ -762,7 +762,7 @@ def _sampled(*sizes: int, room: int | None = None, **gibbs: int) -> tuple[Sample
 
 
 _SIZES = {
-    "quick": Design(_sampled(4, 8, 16, 64, room=64, chains=16, sweeps=100, burn_in=30), 256),
+    "quick": Design(_sampled(4, 8, 16, 64, room=64, chains=16, sweeps=100, burn_in=30), 192),
     "standard": Design(_sampled(50, 100, 200, 400), 64),
     "paper": Design(_sampled(50, 100, 200, 400, 800), 256),
 }

@@ -214,7 +214,7 @@ def _se_check(
 ) -> Check:
     def design(**changes: Any) -> dict[str, Design]:
         return {
-            "quick": Design(settings(400, **changes)[:1], 3 * seeds // 4),
+            "quick": Design(settings(400, **changes)[:1], 5 * seeds // 8),
             "standard": Design(settings(1000, **changes), seeds),
             "paper": Design(settings(4000, **changes), seeds),
         }
@@ -267,7 +267,7 @@ UNIVERSALITY = Claim(
             name="four laws",
             experiment=TRAJECTORY,
             design={
-                "quick": Design(_entries(400)[:1], 320),
+                "quick": Design(_entries(400)[:1], 256),
                 "standard": Design(_entries(1000), 512),
                 "paper": Design(_entries(4000), 512),
             },
@@ -277,7 +277,7 @@ UNIVERSALITY = Claim(
             control=Control(
                 "entries of mean 1/2 (before scaling)",
                 design={
-                    "quick": Design(_entries(400, wrong=True), 320),
+                    "quick": Design(_entries(400, wrong=True), 256),
                     "standard": Design(_entries(1000, wrong=True), 512),
                     "paper": Design(_entries(4000, wrong=True), 512),
                 },

@@ -29,7 +29,7 @@ def draw(key: Key[Array, ""], model: LinearModel, dtype: jnp.dtype | type = jnp.
     prior = model.prior.kernel()
     # One call for everything: each one is a program of its own to compile.
     own = 0 if model.entries != "gaussian" else n * p
-    normals = random.normal(random.fold_in(key, 1), (own + n + p,), dtype)
+    normals = designs.gaussian(random.fold_in(key, 1), (own + n + p,), jnp.dtype(dtype))
     X = normals[: n * p].reshape(n, p) / p**0.5 if own else _entries(random.fold_in(key, 2), model, dtype)
     target = prior.transform(ndtr(normals[own : own + p]), jnp.zeros(p, dtype), jnp.zeros(p, dtype))
     return Instance(Dense(X), target, X @ target + jnp.asarray(model.sigma, dtype) * normals[own + p :])
@@ -40,7 +40,7 @@ def _entries(key: Key[Array, ""], model: LinearModel, dtype: jnp.dtype | type) -
     if model.entries == "cauchy":
         return random.cauchy(key, (n, p), dtype) / p**0.5
     if model.entries == "shifted":
-        return (random.normal(key, (n, p), dtype) + 0.5) / p**0.5
+        return (designs.gaussian(key, (n, p), jnp.dtype(dtype)) + 0.5) / p**0.5
     laws = {
         "rademacher": designs.rademacher,
         "sparse-signs": designs.sparse_signs,

@@ -518,6 +518,11 @@ def _descending(setting: Surroundings, results: Results) -> Float[np.ndarray, "S
     return -np.diff(results["smallest"], axis=1, append=0.0)
 
 
+def _ascending(setting: Surroundings, results: Results) -> Float[np.ndarray, "S levels"]:
+    """The same with the levels in the opposite order."""
+    return -np.diff(results["smallest"][:, ::-1], axis=1, append=0.0)
+
+
 LOCAL_CONVEXITY = Claim(
     id=f"{PAPER}.local-convexity",
     kind="bound",
@@ -551,21 +556,14 @@ LOCAL_CONVEXITY = Claim(
             name="towards the spinodal",
             experiment=CONVEXITY,
             design={
-                "quick": Runs(_along(80, (0.5, 0.65)), 128),
+                "quick": Runs(_along(80, (0.5, 0.65)), 192),
                 "standard": Runs(_along(300, APPROACH), 192),
                 "paper": Runs(_along(600, APPROACH), 400),
             },
             observable=_descending,
             predict=lambda setting, inputs: 0.0,
             judge=Ordering(kind="bound"),
-            control=Control(
-                "delta falls, away from the spinodal",
-                design={
-                    "quick": Runs(_along(80, (0.65, 0.5)), 128),
-                    "standard": Runs(_along(300, APPROACH[::-1]), 192),
-                    "paper": Runs(_along(600, APPROACH[::-1]), 400),
-                },
-            ),
+            control=Control("delta falls, away from the spinodal", observable=_ascending),
             admissible=lambda setting, results: np.isfinite(results["smallest"]).all(axis=1),
             size=lambda setting: setting.levels.model.p,
         ),

@@ -7,13 +7,11 @@ delta = n/N, as in the literature; designs X = sqrt(delta) A have entries of var
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax, random
-from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float, Key
 
 from theorysim.errors import require
@@ -21,7 +19,7 @@ from theorysim.kernels import lasso, z2
 from theorysim.kernels.designs import Dense, gaussian, sample
 from theorysim.kernels.eigenvalues import operator_norm
 from theorysim.papers.tap_amp import theory
-from theorysim.sweep import Experiment, setting
+from theorysim.sweep import Experiment, one_by_one, setting
 from theorysim.verify import Check, Claim, Control, Design, Equivalence, ExpectationBound, Ordering, Threshold
 from theorysim.verify.claim import Results
 
@@ -124,11 +122,6 @@ NEGLIGIBLE = 1e-5
 """Noise that stands for none: squared errors of 1e-10 and below decide nothing, and residuals stay normal numbers."""
 
 
-def one_by_one(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Designs of a batch one after another on a CPU, whose batched products of matrices are many times slower."""
-    return sequential_vmap(function) if jax.default_backend() == "cpu" else function
-
-
 def recovery(key: Key[Array, ""], setting: Recovery) -> dict[str, Array]:
     """error: |x - x0|^2/|x0|^2 after the last step, by sparsity, shape (sparsities,)."""
     of_design, of_signs, of_noise = random.split(key, 3)
@@ -136,7 +129,7 @@ def recovery(key: Key[Array, ""], setting: Recovery) -> dict[str, Array]:
     # Columns are exchangeable: the first k will do for a support.
     support = jnp.arange(setting.N) < jnp.asarray(setting.sparsities)[:, None]
     x0 = jnp.where(support, random.rademacher(of_signs, (setting.N,), X.dtype) if setting.signed else 1.0, 0.0)
-    w = NEGLIGIBLE * random.normal(of_noise, (setting.n,), X.dtype)
+    w = NEGLIGIBLE * gaussian(of_noise, (setting.n,), X.dtype)
 
     def error(X: Array, x0: Array, w: Array, alpha: Array, damping: Array) -> Array:
         design = Dense(X)
@@ -170,8 +163,8 @@ def sparse_regression(key: Key[Array, ""], setting: SparseRegression) -> dict[st
     # Columns are exchangeable: windows will do for supports, spread so that the instances share few columns.
     shift = (jnp.arange(instances) * N // instances)[:, None]
     x0 = jnp.where((jnp.arange(N) - shift) % N < setting.k, random.rademacher(of_signs, (instances, N), X.dtype), 0)
-    w = random.normal(of_noise, (instances, n), X.dtype)
-    start = random.normal(of_norm, (N,), X.dtype)
+    w = gaussian(of_noise, (instances, n), X.dtype)
+    start = gaussian(of_norm, (N,), X.dtype)
 
     def solve(X: Array, x0: Array, w: Array, start: Array, s: Array, alpha: Array, penalty: Array) -> dict[str, Array]:
         design = Dense(X)
@@ -205,7 +198,7 @@ def synchronisation(key: Key[Array, ""], setting: Synchronisation) -> dict[str, 
     """
     of_instance, of_start = random.split(key)
     Y, x = z2.instance(of_instance, setting.n, setting.snr)
-    start = random.normal(of_start, (setting.n,), Y.dtype)
+    start = gaussian(of_start, (setting.n,), Y.dtype)
 
     def measure(Y: Array, x: Array, start: Array, snr: Array, reaction: Array) -> dict[str, Array]:
         pair = z2.principal(Y, start, tolerance=1e-4)

@@ -253,7 +253,7 @@ def models(last: float = 1.0) -> Callable[[str], tuple[Pretraining, ...]]:
 
     def settings(preset: str) -> tuple[Pretraining, ...]:
         pairs, sizes = {
-            "quick": ((((8, 1600), (16, 16_000)),), {"m": 64, "T2": 1000, "tests": 64}),
+            "quick": ((((8, 1600), (16, 16_000)),), {"m": 64, "T2": 1500, "tests": 64}),
             "standard": ((((8, 4000), (16, 40_000)),), {}),
             "paper": (
                 (((8, 4000), (16, 40_000)), ((16, 40_000), (32, 400_000))),

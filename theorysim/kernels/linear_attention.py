@@ -198,15 +198,19 @@ def context_features(batch: Prompts, W: Neurons, b: Float[Array, " m"]) -> Featu
     return Features(psi, H[:, -1], batch.y[:, -1], batch.f[:, -1])
 
 
-def ridge_dual(seen: Features, lam: Scalar | float) -> Float[Array, "m m"]:
+def ridge_dual(seen: Features, lam: Float[Array, "*L"] | float) -> Float[Array, "*L m m"]:
     """argmin over Gamma of (1/T) sum_t (y_t - <Gamma psi_t, phi_t>)^2 + (lam/2) |Gamma|_F^2, by Cholesky in R^T.
 
-    alpha = (K + (lam T/2) I)^{-1} y with K = (Psi Psi^T) o (Phi Phi^T), Gamma = Phi^T diag(alpha) Psi; T^3/3 + 4 T^2 m flops.
-    For use in float64; NaN where the matrix is numerically singular.
+    alpha = (K + (lam T/2) I)^{-1} y with K = (Psi Psi^T) o (Phi Phi^T), Gamma = Phi^T diag(alpha) Psi; 4 T^2 m flops, and T^3/3
+    for each lam, one number or a vector. For use in float64; NaN where the matrix is numerically singular.
     """
     K = _product(seen.context, seen.context.T) * _product(seen.query, seen.query.T)
-    alpha = _solve(K, _ridge(seen, lam), seen.y)
-    return _product(seen.query.T * alpha, seen.context)
+
+    def solve(lam: Scalar | float) -> Float[Array, "m m"]:
+        alpha = _solve(K, _ridge(seen, lam), seen.y)
+        return _product(seen.query.T * alpha, seen.context)
+
+    return solve(lam) if jnp.ndim(lam) == 0 else lax.map(solve, lam)
 
 
 def ridge_primal(seen: Features, lam: Scalar | float) -> Float[Array, "m m"]:

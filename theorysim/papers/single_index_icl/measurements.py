@@ -65,7 +65,7 @@ def training(key: Key[Array, ""], setting: Training) -> dict[str, Array]:
         b = random.uniform(keys[2], (s.m,), SINGLE, -BIAS, BIAS)
         seen = attention.features(keys[3], law, W, b, prompts=s.T2, length=s.N2)
         seen = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), seen)
-        Gamma = lax.map(lambda ridge: attention.ridge_dual(seen, ridge), jnp.asarray(RIDGES))
+        Gamma = attention.ridge_dual(seen, jnp.asarray(RIDGES))
 
         longest = max(s.lengths)
         draw = prompts.sampler(keys[4], law, length=longest + s.queries - 1)

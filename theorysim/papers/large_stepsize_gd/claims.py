@@ -200,12 +200,14 @@ def _extremes_floor(setting: Leak, results: Results) -> Shaped[np.ndarray, "S 5 
 
 
 def _assumption_sides(setting: RandomInstances, results: Results) -> Shaped[np.ndarray, "S 3 5"]:
-    # |f| on both sides of the second: its rounding is relative to the terms, not to a difference that may vanish.
-    return np.stack([results["gradient"], results["defect"] + results["size"], results["change"]], axis=1)
+    # |f| and ||grad f|| on both sides of the others: rounding is relative to the terms of sums over neurons and of differences,
+    # which may cancel.
+    gradient = results["gradient"]
+    return np.stack([gradient, results["defect"] + results["size"] + gradient, results["change"] + gradient], axis=1)
 
 
 def _assumption_bounds(lipschitz: float | None = None) -> Callable[[Any, Results], Shaped[np.ndarray, "S 3 5"]]:
-    """Lam ||x||/sqrt(m), kappa (+ |f|) and (beta/m) ||W - W'||; with `lipschitz` in place of Lam where given."""
+    """Lam ||x||/sqrt(m), kappa (+ |f| + ||grad f||) and (beta/m) ||W - W'|| (+ ||grad f||); `lipschitz` in place of Lam."""
 
     def predict(setting: RandomInstances, inputs: Results) -> Shaped[np.ndarray, "S 3 5"]:
         m, leak = inputs["width"], inputs["leak"]
@@ -215,8 +217,8 @@ def _assumption_bounds(lipschitz: float | None = None) -> Callable[[Any, Results
         return np.stack(
             [
                 lam * (inputs["norm"] / np.sqrt(m))[:, None],
-                stack([c.kappa for c in k]) + inputs["size"],
-                stack([c.beta for c in k]) * (inputs["distance"] / m)[:, None],
+                stack([c.kappa for c in k]) + inputs["size"] + inputs["gradient"],
+                stack([c.beta for c in k]) * (inputs["distance"] / m)[:, None] + inputs["gradient"],
             ],
             axis=1,
         )
@@ -261,7 +263,7 @@ ACTIVATION_CONSTANTS = Claim(
             ),
             observable=_assumption_sides,
             predict=_assumption_bounds(),
-            inputs=("leak", "width", "norm", "distance", "size"),
+            inputs=("leak", "width", "norm", "distance", "size", "gradient"),
             judge=Bound(mass=1e-3, rounding=1e-12),
             control=Control("Lam = 1 also where sup phi' exceeds 1", predict=_assumption_bounds(lipschitz=1.0)),
             search=EVERY_DRAW,

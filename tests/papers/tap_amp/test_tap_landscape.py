@@ -28,7 +28,7 @@ def smaller(setting: Any) -> Any:
     if isinstance(setting, Levels):
         return _levels(setting, 200)
     if isinstance(setting, LocalDescent | Descent):
-        at, p = setting.model, 40 if isinstance(setting, LocalDescent) else 60
+        at, p = setting.model, 40 if isinstance(setting, LocalDescent) else 120
         return dataclasses.replace(setting, model=model(at.delta, at.sigma, p))
     return setting
 
@@ -41,7 +41,7 @@ def _levels(setting: Levels, p: int) -> Levels:
 # Of some claims a fraction of the instances counts.
 MANY = (landscape.TWO_MINIMA, landscape.AMP_VS_NGD)
 CHECKS = [
-    (claim, Reduction(96 if claim in MANY else 32, smaller)(check))
+    (claim, Reduction(144 if claim in MANY else 32, smaller)(check))
     for claim in landscape.CLAIMS
     for check in claim.checks
 ]

@@ -178,3 +178,9 @@ def test_bad_input_is_refused():
             make(3, -1)
     with pytest.raises(InputError, match="rows must be at least 1, got 0"):
         regenerated(KEY, gaussian, 3, 3, rows=0)
+
+
+def test_more_entries_than_counters_are_refused():
+    """2^32 and more would repeat."""
+    with pytest.raises(InputError, match=r"fewer than 2\^32, got 4294967296"):
+        jax.eval_shape(lambda key: gaussian(key, (2**16, 2**16), jnp.dtype("float32")), KEY)

@@ -67,9 +67,11 @@ class Design(ABC):
 
 
 def gaussian(key: Key[Array, ""], shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
-    """N(0, 1), in float32 at least before rounding to `dtype`."""
+    """N(0, 1), in float32 at least before rounding to `dtype`. Raises InputError for more entries than there are counters."""
+    count = math.prod(shape)
+    require(count < 2**32, f"entries of one array must be fewer than 2^32, got {count} for shape {shape}")
     wide = jnp.promote_types(dtype, jnp.float32)
-    index = noise.counters(0, math.prod(shape))
+    index = noise.counters(0, count)
     return noise.normals(noise.key_words(key, 0), index, jnp.uint32(0), wide).reshape(shape).astype(dtype)
 
 

@@ -63,8 +63,8 @@ def smallest(
 
     product: v -> A v, symmetric. start: any vector that is not orthogonal to the eigenvector, shape (N,).
     metric: v -> B v, symmetric and positive; it may be nearly singular where A is well conditioned. The identity by default.
-    dimension: vectors kept, 3 * dimension * N numbers; a restart keeps the lowest quarter of them. With 40 of them there are a
-    tenth to a quarter fewer products, but on a CPU the small dense problems then take three times as long as all that at N = 600.
+    dimension: vectors kept, 3 * dimension * N numbers; a restart keeps the lowest quarter of them. With 40 there are a tenth to a
+    quarter fewer products, but on a CPU their dense problems make the search three times as long at N = 600.
 
     Raises InputError unless dimension is at least 4.
     """

@@ -432,7 +432,7 @@ def _bisect(rising: Callable[[Array], Array], low: Array, high: Array) -> Array:
         above = rising(middle) > 0
         return jnp.where(above, low, middle), jnp.where(above, middle, high)
 
-    low, high = lax.fori_loop(0, 50, halve, (low, high))
+    low, high = lax.fori_loop(0, 42, halve, (low, high))
     return (low + high) / 2
 
 
@@ -518,11 +518,6 @@ def _descending(setting: Surroundings, results: Results) -> Float[np.ndarray, "S
     return -np.diff(results["smallest"], axis=1, append=0.0)
 
 
-def _ascending(setting: Surroundings, results: Results) -> Float[np.ndarray, "S levels"]:
-    """The same with the levels in the opposite order."""
-    return -np.diff(results["smallest"][:, ::-1], axis=1, append=0.0)
-
-
 LOCAL_CONVEXITY = Claim(
     id=f"{PAPER}.local-convexity",
     kind="bound",
@@ -556,14 +551,21 @@ LOCAL_CONVEXITY = Claim(
             name="towards the spinodal",
             experiment=CONVEXITY,
             design={
-                "quick": Runs(_along(80, (0.5, 0.65)), 192),
+                "quick": Runs(_along(80, (0.5, 0.65)), 128),
                 "standard": Runs(_along(300, APPROACH), 192),
                 "paper": Runs(_along(600, APPROACH), 400),
             },
             observable=_descending,
             predict=lambda setting, inputs: 0.0,
             judge=Ordering(kind="bound"),
-            control=Control("delta falls, away from the spinodal", observable=_ascending),
+            control=Control(
+                "delta falls, away from the spinodal",
+                design={
+                    "quick": Runs(_along(80, (0.65, 0.5)), 128),
+                    "standard": Runs(_along(300, APPROACH[::-1]), 192),
+                    "paper": Runs(_along(600, APPROACH[::-1]), 400),
+                },
+            ),
             admissible=lambda setting, results: np.isfinite(results["smallest"]).all(axis=1),
             size=lambda setting: setting.levels.model.p,
         ),
@@ -836,7 +838,7 @@ TWO_MINIMA = Claim(
             observable=_gap,
             predict=lambda setting, inputs: 0.0,
             judge=Ordering(),
-            control=Control("delta = .5, below delta_IT", design=_minima(0.5, share=0.25)),
+            control=Control("delta = .5, below delta_IT", design=_minima(0.5, share=0.6)),
             admissible=_both_minima,
             size=size,
         ),

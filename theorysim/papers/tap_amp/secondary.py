@@ -280,7 +280,7 @@ DONOHO_TANNER = Claim(
             name="transition",
             experiment=RECOVERY,
             design={
-                "quick": Design((_recovery(200, 500, 0.12),), 400),
+                "quick": Design((_recovery(200, 500, 0.12),), 320),
                 "standard": Design((_recovery(400, 1000, 0.09), _recovery(400, 1000, 0.09, signed=False)), 300),
                 "paper": Design(
                     tuple(_recovery(4000, 2000, 0.03, d, signed=b) for d in (0.25, 0.5) for b in (True, False)), 100

@@ -208,3 +208,12 @@ def test_distances_of_linear_neurons():
 def test_inadmissible_settings(make, message):
     with pytest.raises(InputError, match=re.escape(message)):
         make()
+
+
+@pytest.mark.parametrize("claim", [gibbs.POC_BOUND, gibbs.ENSEMBLE_BOUND], ids=lambda claim: claim.id)
+def test_only_gaps_that_rounding_explains_are_left_out(claim):
+    """A negative gap must stay in to violate, NaN to be invalid."""
+    (check,) = claim.checks
+    results = {"gap": np.array([1e-3, 1e-9, -1e-9, -1e-3, np.nan]), "resolved": np.full(5, True)}
+    kept = check.admissible(gibbs.RandomNetworks("tanh"), results)
+    np.testing.assert_array_equal(kept, [True, False, False, True, True])

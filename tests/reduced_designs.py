@@ -5,11 +5,15 @@ What a whole preset says of a claim, and of a prediction that is slightly off, i
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from theorysim.errors import InputError
 from theorysim.sweep import canonical
 from theorysim.verify import Check, Design, Session
 
@@ -57,7 +61,14 @@ def _replaced(setting: Any, path: list[str], value: Any) -> Any:
 
 
 def assert_told_apart(session: Session, check: Check) -> None:
-    """The check is not refuted, its control is."""
+    """The check is not refuted, its control is. NaN in place of all numbers of a sample does not take it out of the evidence."""
     judgement, control = session.judge(check), session.judge(check.broken())
     assert judgement.status != "refuted", judgement
     assert control.status == "refuted", control
+    if check.admissible is not None:
+        design = session.design(check.design)
+        for setting, results in zip(design.settings, session.measure(check.experiment, design), strict=True):
+            lost = {name: np.full_like(a, np.nan) if a.dtype.kind == "f" else a for name, a in results.items()}
+            before = np.asarray(check.admissible(setting, results), bool)
+            with contextlib.suppress(InputError):  # a prediction refuses the instance, which is no pass
+                assert np.asarray(check.admissible(setting, lost), bool)[before].all(), f"{check.name}: NaN is left out"

@@ -25,7 +25,7 @@ from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float, Key
 
 from theorysim.errors import require
-from theorysim.kernels.elementary import exp_minus, softplus_sigmoid
+from theorysim.kernels.elementary import softplus_sigmoid
 
 Values = Float[Array, "..."]
 Vector = Float[Array, " K"] | Float[np.ndarray, " K"]
@@ -123,7 +123,8 @@ class Discrete(NamedTuple):
         exponents = [(atom - centre) * (lam - gam * ((atom + centre) / 2)) for atom in b]
         logits = [log_weight + exponent for log_weight, exponent in zip(w, exponents, strict=True)]
         top = lax.stop_gradient(reduce(jnp.maximum, logits))
-        weights = [exp_minus(top - logit) for logit in logits]
+        # The compiler's own exponential: one written out would be computed again for every moment that is asked for.
+        weights = [jnp.exp(logit - top) for logit in logits]
         total = _total(weights)
         log_total = jnp.log(total)
         # Differences first: that of the atom which holds the mass is zero, whatever the size of its exponent.

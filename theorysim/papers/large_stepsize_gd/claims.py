@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 
 from theorysim.papers.large_stepsize_gd import measurements, replays, theory
 from theorysim.papers.large_stepsize_gd.data import certified_margin, parse_data
@@ -145,8 +145,11 @@ def ones(setting: Any, inputs: Results) -> float:
 
 
 def reached(setting: Any, results: Results) -> np.ndarray:
-    """At least one step of the stable phase lies before the horizon and above the rounding of the risk."""
-    return np.isfinite(results["min_norm_ratio"])
+    """At least one step of the stable phase lies before the horizon and above the rounding of the risk.
+
+    The least ratio is infinite without one; NaN stays in, to be invalid.
+    """
+    return results["min_norm_ratio"] != np.inf
 
 
 # Random instances, shared by the bounds on trajectories.
@@ -449,6 +452,11 @@ def _linear_steps(preset: str) -> tuple[OneStep, ...]:
     return (OneStep(instances, np.full(3, theory.linear_descent_constant())),)
 
 
+def _above_underflow(setting: Any, results: Results) -> np.ndarray:
+    """States with L > 1e-200; NaN stays in, to be invalid."""
+    return ~(results["risk"] <= 1e-200)
+
+
 def _descended(curvature: float = 1.0) -> Callable[[Any, Results], np.ndarray]:
     def predict(setting: OneStep, inputs: Results) -> np.ndarray:
         k = constants(setting.instances, inputs["leak"])
@@ -497,7 +505,7 @@ STABLE_MONOTONE = Claim(
             observable=lambda setting, results: results["next_risk"],
             predict=_descended(),
             inputs=STEP_INPUTS,
-            admissible=lambda setting, results: results["risk"] > 1e-200,
+            admissible=_above_underflow,
             judge=Bound(mass=1e-3, rounding=1e-12),
             control=Control("the curvature term dropped: L_t - eta m ||grad L||^2", predict=_descended(curvature=0.0)),
             search=EVERY_DRAW,
@@ -509,7 +517,7 @@ STABLE_MONOTONE = Claim(
             observable=lambda setting, results: results["next_risk"],
             predict=lambda setting, inputs: inputs["risk"],
             inputs=("risk",),
-            admissible=lambda setting, results: results["risk"] > 1e-200,
+            admissible=_above_underflow,
             judge=Bound(mass=1e-3, rounding=1e-12),
             control=Control(
                 "constant 2.1 in place of 1.2564, at the two-point states",
@@ -714,6 +722,12 @@ def allocation(setting: Training, inputs: Results) -> Int[np.ndarray, "S 4"]:
     return np.stack([(side > 0).sum(1) if up else (side <= 0).sum(1) for side in (along, across) for up in (1, 0)], 1)
 
 
+def _all_allocated(setting: Training, results: Results) -> Bool[np.ndarray, " S"]:
+    """Every direction has a neuron; NaN stays in, to be invalid."""
+    lost = np.isnan(results["weights"]).any(axis=(1, 2, 3))
+    return np.all(allocation(setting, results) > 0, axis=1) | lost
+
+
 def _xor_constant(setting: Training, inputs: Results) -> Shaped[np.ndarray, "S 1"]:
     network = _network(setting)
     return theory.xor_constant(allocation(setting, inputs), network.leak, network.width)[:, None]
@@ -764,7 +778,7 @@ RISK_CONSTANT = Claim(
             observable=_scaled_risk,
             predict=_xor_constant,
             inputs=("weights",),
-            admissible=lambda setting, results: (allocation(setting, results) > 0).all(1),
+            admissible=_all_allocated,
             size=_horizons,
             judge=Limit(tolerance=0.01, deterministic=True),
             control=Control("the balanced value 16/(1-c)^2 whatever the allocation", predict=_xor_constant_balanced),

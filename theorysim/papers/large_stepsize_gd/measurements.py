@@ -151,7 +151,7 @@ def stable_phase(key: Array, setting: Training | RandomInstances) -> dict[str, A
         log_gc = jnp.log(u) - log_norm - shrink
         log_gbar = jnp.log(d.min_margin) - log_norm
         first = (c.s < 0) & (d.risk <= threshold)
-        moving = eta * lam2 * d.risk >= SETTLED
+        moving = ~(eta * lam2 * d.risk < SETTLED)  # so that a risk of NaN is recorded
         inside = (c.s >= 0) & moving  # W_{t-1} and W_t both in the stable phase
         here = (first & moving) | inside
         risk_s = jnp.where(first, d.risk, c.risk_s)

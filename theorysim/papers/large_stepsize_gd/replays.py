@@ -71,7 +71,7 @@ def stable_phase(setting: Training | RandomInstances, key: Any) -> dict[str, np.
     under = np.flatnonzero(risk <= threshold)
     s = int(under[0]) if len(under) else -1
     rises = np.flatnonzero(risk[1:] > risk[:-1]) + 1
-    ratio = np.where(eta * lam**2 * risk[1:] >= measurements.SETTLED, risk[1:] / risk[:-1], 0)
+    ratio = np.where(eta * lam**2 * risk[1:] < measurements.SETTLED, 0, risk[1:] / risk[:-1])
     calm = np.flatnonzero(eta * risk <= min(1 / lam**2, 1 / ((np.exp(Extended(1)) - 2) * lam**2 + beta / 2)))
     results = described | {
         "calm": np.asarray(len(calm) > 0),

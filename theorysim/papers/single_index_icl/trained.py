@@ -541,9 +541,9 @@ def _decoders(preset: str) -> tuple[Decoders, ...]:
 
 
 def _has_learned(setting: Decoders, results: Results) -> Any:
-    """Whether examples have at least halved the risk of the decoder on every rung, and rungs differ."""
+    """Whether examples have at least halved the risk of the decoder on every rung, and rungs differ; NaN is not left out."""
     different = len(set(setting.ladder)) == len(setting.ladder)
-    return different & (results["decoder"][..., -1] < results["empty"] / 2).all(1)
+    return different & ~(results["decoder"][..., -1] >= results["empty"] / 2).any(1)
 
 
 def _gaps(name: str) -> Callable[[Decoders, Results], np.ndarray]:

@@ -360,7 +360,7 @@ GRADIENT = Claim(
                 design=_landscapes(reaction=0.65),
                 admissible=lambda s, results: np.isfinite(results["lam"]).all(axis=1),
             ),
-            admissible=lambda s, results: results["last_step"] < 1e-12,
+            admissible=lambda s, results: ~(results["last_step"] >= 1e-12),  # NaN stays in, to be invalid
         ),
     ),
 )

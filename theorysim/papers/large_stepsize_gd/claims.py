@@ -319,9 +319,9 @@ def _switching_time(setting: Any, results: Results) -> np.ndarray:
 
 
 def _decided(setting: Any, results: Results) -> np.ndarray:
-    """The horizon suffices to tell whether s < tau: the threshold is reached, or tau has passed."""
+    """The horizon suffices to tell whether s < tau: the threshold is reached, or tau has passed. NaN stays in, to be invalid."""
     tau = _transition()(setting, results)
-    return (results["s"] >= 0) | (tau <= setting.times[-1])
+    return (results["s"] >= 0) | ~(tau > setting.times[-1])
 
 
 ONE_SAMPLE_SLOW = linear_control(OneSample(0.1, 2), 0.1)

@@ -260,10 +260,10 @@ def test_compilation_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     try:
         monkeypatch.setenv("THEORYSIM_CACHE", str(tmp_path / "cache"))
         set_up()
-        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache")
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache" / "xla")
         (tmp_path / "file").touch()
         monkeypatch.setenv("THEORYSIM_CACHE", str(tmp_path / "file"))
         set_up()  # goes on without
-        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache")
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "cache" / "xla")
     finally:
         jax.config.update("jax_compilation_cache_dir", known)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from theorysim.cli.process import Rejected, set_up, writable
+from theorysim.cache import writable
+from theorysim.cli.process import Rejected, set_up
 from theorysim.errors import InputError, require
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from typing import Any
 
 import tyro
 
+from theorysim.cache import cache_folder
 from theorysim.errors import InputError
 
 TRACEBACK = "THEORYSIM_TRACEBACK"
-CACHE = "THEORYSIM_CACHE"
 
 
 def guarded(action: Callable[[], int]) -> int:
@@ -116,8 +116,7 @@ def _condense(box: str) -> str:
 def set_up() -> None:
     """Keep compiled programs between runs. Changes JAX's global configuration: for processes, not for libraries.
 
-    The folder is $THEORYSIM_CACHE, else theorysim/xla in $XDG_CACHE_HOME or ~/.cache; where it cannot be written, and
-    where the user has set JAX's own variable, this changes nothing.
+    Where the folder of `cache_folder` cannot be written, and where the user has set JAX's own variable, this changes nothing.
     """
     import jax
 
@@ -127,24 +126,6 @@ def set_up() -> None:
     if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         return
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: no home folder
-        folder = Path(os.environ.get(CACHE) or _user_cache() / "theorysim" / "xla")
-        writable(folder)
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder("xla")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-
-
-def _user_cache() -> Path:
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"])
-    if os.environ.get("HOME") == "":  # which pathlib takes for the root folder
-        raise RuntimeError
-    return Path.home() / ".cache"
-
-
-def writable(folder: Path) -> None:
-    """Create `folder` if need be and write a file in it. Raises OSError where that fails."""
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / f".theorysim-{os.getpid()}"
-    probe.touch()
-    probe.unlink()

@@ -7,7 +7,11 @@ the least significant. The cost C is the vector of its 2^n values.
 
 Real frame: with D = diag((-i)^popcount), e^{-i beta X} = D_1 R D_1^dagger for the real rotation R = [[cos, -sin], [sin, cos]], and
 D commutes with the phase. So phi = D^dagger psi evolves under phases and real matrices alone, and |phi|^2 = |psi|^2. Real and
-imaginary parts are kept apart, and the rotations of up to five qubits at a time are one matrix product.
+imaginary parts are kept apart.
+
+A layer has two forms, equal up to rounding. On CPUs with a C compiler it is a call of `native`, in place and in two or three passes
+over the state. Elsewhere, and for derivatives, it is made of JAX's own operations, the rotations of up to five qubits at a time
+being one matrix product.
 
 Half space (`half=True`): an even cost, C(z) = C(-z), keeps psi(z) = psi(-z). Then only strings whose last spin z_{n-1} is +1 are
 kept, 2^{n-1} of them, normalised among themselves; index and popcount run over the n - 1 free spins.
@@ -20,7 +24,9 @@ to complex128. All functions are pure, to be jitted; depth and angles do not ent
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +34,7 @@ from jax import lax, random
 from jaxtyping import Array, Float, Integer, Key, UInt32
 
 from theorysim.errors import InputError, require
+from theorysim.kernels import native
 from theorysim.kernels.elementary import sincos
 
 MOST_QUBITS = 31
@@ -64,7 +71,8 @@ def walsh_hadamard(values: Float[Array, " N"]) -> Float[Array, " N"]:
 
     Raises InputError unless the length is a power of two.
     """
-    return _kronecker(values, [_hadamard(k, values.dtype) for k in _groups(_bits(values, "values"))])
+    _bits(values, "values")
+    return _walsh_hadamard(values)
 
 
 def tensor_coefficients(tensor: Float[Array, "..."]) -> Float[Array, " N"]:
@@ -119,8 +127,8 @@ def evolve(
 ) -> State:
     """State after the p layers t = 1 ... p.
 
-    One `lax.scan` over the layers, which occupies two states beside the costs. Reverse differentiation undoes the layers one by
-    one, so that its memory does not grow with p (forward differentiation is not defined).
+    One `lax.scan` over the layers, which occupies two states beside the costs (`native`: one). Reverse differentiation undoes the
+    layers one by one, so that its memory does not grow with p (forward differentiation is not defined).
 
     Raises InputError for costs whose length is no power of two, and for angles of unequal length.
     """
@@ -144,8 +152,7 @@ def layer(
     state: State, costs: Float[Array, " N"], gamma: Float[Array, ""], beta: Float[Array, ""], *, half: bool = False
 ) -> State:
     """One layer, e^{-i gamma C} and then e^{-i beta B}: for circuits whose cost changes from layer to layer."""
-    state = _mix(_phase(state, costs, gamma), beta)
-    return _mix_last(state, beta) if half else state
+    return _layer(state, costs, jnp.asarray(gamma, costs.dtype), jnp.asarray(beta, costs.dtype), half)
 
 
 def probabilities(
@@ -331,16 +338,85 @@ def _mix_last(state: State, beta: Float[Array, ""]) -> State:
     return State(*(jnp.cos(beta) * x + sine * y for x, y in zip(state, turned, strict=True)))
 
 
-def _unlayer(
-    state: State, costs: Float[Array, " N"], gamma: Float[Array, ""], beta: Float[Array, ""], half: bool
+Result = TypeVar("Result")
+
+
+def _native_or(
+    of_native: Callable[..., Result], products: Callable[..., Result], length: int, dtype: jnp.dtype, *arguments: object
+) -> Result:
+    """The native form where a program runs on CPUs and it can be had, else JAX's operations."""
+    if not native.supports(length, dtype):
+        return products(*arguments)
+    return lax.platform_dependent(*arguments, cpu=of_native, default=products)
+
+
+@jax.custom_jvp
+def _walsh_hadamard(values: Array) -> Array:
+    return _native_or(native.walsh_hadamard, _walsh_hadamard_products, values.size, values.dtype, values)
+
+
+def _walsh_hadamard_products(values: Array) -> Array:
+    return _kronecker(values, [_hadamard(k, values.dtype) for k in _groups(_bits(values, "values"))])
+
+
+@_walsh_hadamard.defjvp
+def _walsh_hadamard_jvp(values: tuple[Array], tangents: tuple[Array]):
+    return _walsh_hadamard(*values), _walsh_hadamard_products(*tangents)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(4,))
+def _layer(state: State, costs: Array, gamma: Array, beta: Array, half: bool) -> State:
+    return _native_or(
+        partial(_layer_native, half=half),
+        partial(_layer_products, half=half),
+        *(costs.size, costs.dtype, state, costs, gamma, beta),
+    )
+
+
+@_layer.defjvp
+def _layer_jvp(half: bool, primals: tuple, tangents: tuple):
+    return jax.jvp(partial(_layer_products, half=half), primals, tangents)
+
+
+def _layer_native(
+    state: State, costs: Array, gamma: Array, beta: Array, *, half: bool, phase_last: bool = False
 ) -> State:
+    return State(*native.layer(*state, costs, gamma, beta, half=half, phase_last=phase_last))
+
+
+def _layer_products(state: State, costs: Array, gamma: Array, beta: Array, *, half: bool) -> State:
+    state = _mix(_phase(state, costs, gamma), beta)
+    return _mix_last(state, beta) if half else state
+
+
+def _unlayer(state: State, costs: Array, gamma: Array, beta: Array, half: bool) -> State:
     """Undo one layer."""
-    if half:
-        state = _mix_last(state, -beta)
-    return _phase(_mix(state, -beta), costs, -gamma)
+
+    def products(state: State, costs: Array, gamma: Array, beta: Array) -> State:
+        if half:
+            state = _mix_last(state, beta)
+        return _phase(_mix(state, beta), costs, gamma)
+
+    undone = partial(_layer_native, half=half, phase_last=True)
+    return _native_or(undone, products, costs.size, costs.dtype, state, costs, -gamma, -beta)
 
 
 def _evolve_forward(costs: Array, gammas: Array, betas: Array, half: bool) -> State:
+    return _native_or(
+        partial(_evolve_native, half=half),
+        partial(_evolve_products, half=half),
+        *(costs.size, costs.dtype, costs, gammas, betas),
+    )
+
+
+def _evolve_native(costs: Array, gammas: Array, betas: Array, *, half: bool) -> State:
+    def advance(state: State, angles: tuple[Array, Array]) -> tuple[State, None]:
+        return _layer_native(state, costs, *angles, half=half), None
+
+    return lax.scan(advance, uniform(costs.size, costs.dtype), (gammas, betas))[0]
+
+
+def _evolve_products(costs: Array, gammas: Array, betas: Array, *, half: bool) -> State:
     # The mixing of the last qubit is put off to the next layer, whose phase is one pass over the state anyway.
     before = jnp.concatenate([jnp.zeros(1, betas.dtype), betas[:-1]])
 
@@ -367,7 +443,7 @@ def _evolve_vjp_backward(half: bool, kept, cotangent: State):
 
     def undo(carry, angles):
         state, cotangent, of_costs = carry
-        earlier = _unlayer(state, costs, *angles, half=half)
+        earlier = _unlayer(state, costs, *angles, half)
         _, pull = jax.vjp(lambda s, c, g, b: layer(s, c, g, b, half=half), earlier, costs, *angles)
         cotangent, more, of_gamma, of_beta = pull(cotangent)
         return (earlier, cotangent, of_costs + more), (of_gamma, of_beta)

@@ -85,7 +85,7 @@ def probabilities(
         def layer(state: State, inputs: tuple[Array, Array, Array]) -> tuple[State, None]:
             gamma, beta, order = inputs
             costs = lax.dynamic_index_in_dim(both, order, keepdims=False)
-            state = qaoa._mix(qaoa._phase(state, costs, gamma), beta)
+            state = qaoa._layer(state, costs, gamma, beta, False)
             state = State(*_exchange(jnp.stack(state), axis, lead, half))
             if half:
                 state = _rename(state, minus, bits + 1)

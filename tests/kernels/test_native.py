@@ -1,0 +1,219 @@
+"""The C kernels against JAX's own operations, for every instruction set at hand, and what happens where they cannot be had."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import random
+
+from theorysim.kernels import native, qaoa
+
+PROCESSORS = {"this": None} | ({"avx2": ("-march=haswell",)} if platform.machine() == "x86_64" else {})
+"""Options of the compiler; None: those for the processor at hand."""
+
+needs_a_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, native.COMPILERS)), reason="there is no C compiler, so that JAX's own operations are used"
+)
+
+
+@pytest.fixture(autouse=True)
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=PROCESSORS)
+def variant(request, monkeypatch):
+    """The module with its functions compiled for this processor."""
+    if PROCESSORS[request.param] is not None:
+        registered = {
+            np.dtype(dtype): native.register(np.dtype(dtype), PROCESSORS[request.param], prefix=request.param)
+            for dtype in (np.float32, np.float64)
+        }
+        monkeypatch.setattr(native, "_least_bits", registered.get)
+        monkeypatch.setattr(native, "PREFIX", request.param)
+    assert all(native.supports(2**5, dtype) for dtype in (np.float32, np.float64))
+    return native
+
+
+def random_layer(bits, dtype, beta, seed=0):
+    keys = random.split(random.key(seed), 3)
+    real, imag = (random.normal(key, (2**bits,), dtype) / 2 ** ((bits + 1) / 2) for key in keys[:2])
+    return (
+        qaoa.State(real, imag),
+        30 * random.normal(keys[2], (2**bits,), dtype),
+        jnp.asarray(0.7, dtype),
+        jnp.asarray(beta, dtype),
+    )
+
+
+def furthest(found, expected, bits):
+    """Largest error of an amplitude, relative to the root mean square of all."""
+    return max(float(jnp.abs(x - y).max()) for x, y in zip(found, expected, strict=True)) * 2 ** (bits / 2)
+
+
+TOLERANCE = {np.float32: 2e-5, np.float64: 5e-14}
+"""Of amplitudes up to five times their root mean square, after as many roundings as there are qubits."""
+
+BETAS = (0.3, np.pi / 4, 1.3, np.pi / 2, -2.5, 4.0)
+SIZES = (5, 6, 7, 10, 11, 12, 13, 15, 16, 17, 19)
+"""From one pair of vectors to a block, several blocks, and groups of bits above them."""
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("bits", SIZES)
+def test_a_layer_and_its_undoing(variant, bits, half, dtype):
+    layer = jax.jit(partial(variant.layer, half=half))
+    undo = jax.jit(partial(variant.layer, half=half, phase_last=True))
+    expected = jax.jit(partial(qaoa._layer_products, half=half))
+    for beta in BETAS:
+        state, costs, gamma, beta = random_layer(bits, dtype, beta)
+        found = layer(*state, costs, gamma, beta)
+        assert furthest(found, expected(state, costs, gamma, beta), bits) < TOLERANCE[dtype]
+        assert furthest(undo(*found, costs, -gamma, -beta), state, bits) < TOLERANCE[dtype]
+
+
+@needs_a_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize(("bits", "half"), [(21, True), (24, False), (25, True)])  # one group of bits, two groups
+def test_large_layers(variant, bits, half):
+    state, costs, gamma, beta = random_layer(bits, np.float32, 0.6)
+    found = jax.jit(partial(variant.layer, half=half))(*state, costs, gamma, beta)
+    expected = jax.jit(partial(qaoa._layer_products, half=half))(state, costs, gamma, beta)
+    assert furthest(found, expected, bits) < TOLERANCE[np.float32]
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bits", SIZES)
+def test_walsh_hadamard(variant, bits, dtype):
+    values = random.normal(random.key(0), (2**bits,), dtype)
+    found = jax.jit(variant.walsh_hadamard)(values)
+    expected = jax.jit(qaoa._walsh_hadamard_products)(values)
+    assert furthest([found], [expected], -bits) < TOLERANCE[dtype]
+
+
+@needs_a_compiler
+def test_the_norm_is_kept_in_single_precision(variant):
+    """The rounding of slopes does not add up over qubits."""
+    state, costs, gamma, beta = random_layer(12, np.float32, 0.37)
+    layers = jax.jit(
+        lambda s: jax.lax.scan(
+            lambda s, _: (variant.layer(*s, costs, gamma, beta, half=True), None), tuple(s), None, 2000
+        )[0]
+    )
+    before, after = (np.sum(np.square(np.concatenate(s).astype(np.float64))) for s in (state, layers(state)))
+    assert abs(after / before - 1) < 2000 * 1.2e-7  # the factor of all qubits is rounded once a layer
+
+
+@needs_a_compiler
+def test_phases_of_large_costs(variant):
+    """gamma C up to 10^6 (double) and 2 10^4 (single), where quadrants and table entries are far from zero."""
+    for dtype, largest in ((np.float64, 1e6), (np.float32, 2e4)):
+        costs = jnp.linspace(-largest, largest, 2**10, dtype=dtype)
+        ones = jnp.ones(2**10, dtype)
+        real, imag = variant.layer(ones, 0 * ones, costs, jnp.ones((), dtype), jnp.zeros((), dtype), half=False)
+        exact = np.exp(-1j * np.asarray(costs, np.float64))
+        assert np.abs(np.asarray(real) + 1j * np.asarray(imag) - exact).max() < 4 * np.finfo(dtype).eps, dtype
+
+
+@needs_a_compiler
+def test_not_a_number_stays(variant):
+    state, costs, gamma, beta = random_layer(7, np.float32, 0.4)
+    layer = jax.jit(partial(variant.layer, half=False))
+    for bad in (jnp.nan, jnp.inf):
+        for arguments in (
+            (state.real.at[3].set(bad), state.imag, costs, gamma, beta),
+            (*state, costs.at[3].set(bad), gamma, beta),
+            (*state, costs, gamma * bad, beta),
+            (*state, costs, gamma, beta * bad),
+        ):
+            real, imag = layer(*arguments)
+            assert not np.isfinite(np.asarray(real)).any() and not np.isfinite(np.asarray(imag)).any()
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("bits", [6, 13, 16])
+def test_batches(variant, bits):
+    """Any argument may be mapped, twice too; no sample depends on its neighbours, to the bit."""
+    layer = partial(variant.layer, half=True)
+    states, costs, gammas, betas = jax.vmap(lambda s: random_layer(bits, np.float32, 0.3 + s, s)[:4])(jnp.arange(3))
+    arguments = (*states, costs, gammas, betas)
+    for mapped in ([1, 1, 1, 1, 1], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [1, 1, 0, 0, 1], [0, 1, 0, 0, 0]):
+        given = tuple(a if m else a[0] for a, m in zip(arguments, mapped, strict=True))
+        found = jax.jit(jax.vmap(layer, in_axes=tuple(0 if m else None for m in mapped)))(*given)
+        for i in range(3):
+            single = jax.jit(layer)(*(a[i] if m else a for a, m in zip(given, mapped, strict=True)))
+            assert all(np.array_equal(x[i], y) for x, y in zip(found, single, strict=True)), mapped
+    grid = jax.jit(jax.vmap(jax.vmap(layer, in_axes=(None, None, None, 0, None)), in_axes=(0, 0, None, None, 0)))
+    found = grid(*states, costs[0], gammas, betas)
+    assert found[0].shape == (3, 3, 2**bits)
+    twice = jax.jit(layer)(states.real[2], states.imag[2], costs[0], gammas[1], betas[2])
+    assert all(np.array_equal(x[2, 1], y) for x, y in zip(found, twice, strict=True))
+
+
+@needs_a_compiler
+def test_rounding_depends_on_no_thread(tmp_path):
+    """The same bits in a process that has one processor."""
+    code = (
+        "import os, sys, hashlib\n"
+        "if sys.argv[1] == '1': os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+        "import jax, jax.numpy as jnp\n"
+        "from theorysim.kernels import native, qaoa\n"
+        "assert native.supports(2**18, jnp.float32)\n"
+        "costs = jax.random.normal(jax.random.key(0), (2**18,))\n"
+        "p = jax.jit(lambda c: qaoa.probabilities(c, jnp.array([.3, .4]), jnp.array([.5, 1.])))(costs)\n"
+        "print(hashlib.sha256(jax.device_get(p).tobytes()).hexdigest())\n"
+    )
+    run = lambda number: (
+        subprocess.run([sys.executable, "-c", code, number], check=True, capture_output=True, text=True).stdout
+    )
+    assert len({run("1"), run("all")}) == 1
+
+
+def test_without_a_compiler(tmp_path):
+    """JAX's own operations take over without a word, and give the same."""
+    code = (
+        "import jax.numpy as jnp\n"
+        "from theorysim.kernels import native, qaoa\n"
+        "assert not native.supports(2**10, jnp.float32)\n"
+        "p = qaoa.probabilities(jnp.linspace(-3, 3, 2**10), jnp.array([.3, .4]), jnp.array([.5, 1.]))\n"
+        "print(float(p @ jnp.arange(2**10)))\n"
+    )
+    with jax.enable_x64(False):
+        p = qaoa.probabilities(jnp.linspace(-3, 3, 2**10), jnp.array([0.3, 0.4]), jnp.array([0.5, 1.0]))
+        expected = float(p @ jnp.arange(2**10))
+    (tmp_path / "file").touch()
+    (tmp_path / "cc").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "cc").chmod(0o755)
+    for settings in (
+        {"CC": str(tmp_path / "none")},
+        {"CC": str(tmp_path / "cc"), "THEORYSIM_CACHE": str(tmp_path / "cache")},  # it fails
+        {"THEORYSIM_CACHE": str(tmp_path / "file")},  # nowhere to write
+    ):
+        ran = subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | settings, check=True, capture_output=True, text=True
+        )
+        assert float(ran.stdout) == pytest.approx(expected, rel=1e-5) and not ran.stderr
+
+
+@needs_a_compiler
+def test_damaged_libraries_are_made_anew(tmp_path):
+    code = "import jax.numpy as jnp\nfrom theorysim.kernels import native\nassert native.supports(2**10, jnp.float32)"
+    settings = os.environ | {"THEORYSIM_CACHE": str(tmp_path)}
+    run = lambda: subprocess.run([sys.executable, "-c", code], check=True, env=settings)
+    run()
+    (kept,) = (tmp_path / "native").iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:100])
+    run()
+    assert [path.read_bytes() for path in (tmp_path / "native").iterdir()] == [whole]

@@ -1,0 +1,167 @@
+"""Kernels in C, called from JAX programs on CPUs where this machine has a C compiler.
+
+A source of this folder is compiled on first use, for the processor at hand, against the headers that come with jaxlib; the library
+is kept in the cache folder. Every function here has a twin in JAX's own operations, from which callers take derivatives and which
+they run everywhere else: on accelerators, and where there is no compiler ($CC, cc, gcc or clang) or no folder to write to.
+
+Calls carry a batching rule, so that `vmap` may map any of their arguments, and work on several threads; what they compute depends
+on neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Float
+
+from theorysim.cache import cache_folder
+
+SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
+"""Of the names of a precision's functions."""
+
+PREFIX = "theorysim"
+"""Of the names under which XLA knows the functions."""
+
+COMPILERS = ("cc", "gcc", "clang")
+OPTIONS = ("-O2", "-std=gnu11", "-fno-math-errno", "-ffp-contract=fast", "-fPIC", "-shared")
+PATIENCE = 120
+"""Seconds that a compiler may take."""
+
+_lock = threading.Lock()
+
+
+def supports(length: int, dtype: jnp.dtype | type) -> bool:
+    """Whether `layer` and `walsh_hadamard` take arrays of this length and dtype here. Compiles them if need be."""
+    least = _least_bits(np.dtype(dtype))
+    return least is not None and length >= 2**least
+
+
+def layer(
+    real: Float[Array, " N"],
+    imag: Float[Array, " N"],
+    costs: Float[Array, " N"],
+    gamma: Float[Array, ""],
+    beta: Float[Array, ""],
+    *,
+    half: bool,
+    phase_last: bool = False,
+) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
+    """`qaoa.layer` on real and imaginary part, which are overwritten in jitted programs if nothing else needs them.
+
+    `phase_last`: first the mixing and then the phases, so that negative angles undo a layer. Where `supports` says so, on CPUs.
+    """
+    call = _batched(f"{PREFIX}_layer_{SUFFIX[real.dtype]}", 2, (("half", half), ("phase_last", phase_last)))
+    real, imag = call(real, imag, costs, gamma, beta)
+    return real, imag
+
+
+def walsh_hadamard(values: Float[Array, " N"]) -> Float[Array, " N"]:
+    """`qaoa.walsh_hadamard`. Where `supports` says so, on CPUs."""
+    return _batched(f"{PREFIX}_walsh_hadamard_{SUFFIX[values.dtype]}", 1, ())(values)[0]
+
+
+@functools.cache
+def _batched(target: str, results: int, attributes: tuple[tuple[str, bool], ...]) -> Callable[..., tuple[Array, ...]]:
+    """The call of a target whose first arguments become its results."""
+
+    @custom_vmap
+    def call(*arguments: Array) -> tuple[Array, ...]:
+        found = jax.ffi.ffi_call(target, arguments[:results], input_output_aliases={i: i for i in range(results)})
+        return tuple(found(*arguments, **{name: np.int64(value) for name, value in attributes}))
+
+    @call.def_vmap
+    def rule(size: int, batched: Sequence[bool], *arguments: Array):
+        # results take the place of the first arguments, which therefore need all dimensions at full size
+        sizes = [size if i < results else 1 for i in range(len(arguments))]
+        whole = [
+            argument if mapped else jnp.broadcast_to(argument, (repeats, *argument.shape))
+            for argument, mapped, repeats in zip(arguments, batched, sizes, strict=True)
+        ]
+        return call(*whole), (True,) * results
+
+    return call
+
+
+# --- compilation ------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _least_bits(dtype: np.dtype) -> int | None:
+    """log2 of the shortest arrays that the functions of this precision take; None where they cannot be had."""
+    if dtype not in SUFFIX:
+        return None
+    with _lock, contextlib.suppress(OSError, RuntimeError, subprocess.SubprocessError):
+        return register(dtype, _for_this_processor(), PREFIX)
+    return None
+
+
+def register(dtype: np.dtype, options: tuple[str, ...], prefix: str) -> int:
+    """Compile the functions of this precision and tell XLA of them, under names that begin with `prefix`; `_least_bits`.
+
+    options: of the compiler, for the processor. Raises OSError, RuntimeError or SubprocessError where that fails.
+    """
+    suffix = SUFFIX[dtype]
+    library = _library(Path(__file__).with_name("qubits.c"), (*options, *(("-DDOUBLE",) if suffix == "f64" else ())))
+    for stem in ("layer", "walsh_hadamard"):
+        pointer = jax.ffi.pycapsule(getattr(library, f"theorysim_{stem}_{suffix}"))
+        jax.ffi.register_ffi_target(f"{prefix}_{stem}_{suffix}", pointer, platform="cpu")
+    return getattr(library, f"theorysim_least_bits_{suffix}")()
+
+
+def _library(source: Path, options: tuple[str, ...]) -> ctypes.CDLL:
+    """The compiled source, from the cache if it is there. Raises OSError, RuntimeError or SubprocessError where there is none."""
+    compiler = _compiler()
+    headers = Path(jax.ffi.include_dir())
+    command = [*OPTIONS, *options, f"-I{headers}"]
+    status = compiler.stat()
+    parts = [compiler, status.st_size, status.st_mtime_ns, command, _processor(), source.read_bytes()]
+    parts += [path.read_bytes() for path in sorted(headers.rglob("c_api.h"))]
+    digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+    kept = cache_folder("native") / f"{source.stem}-{digest}.so"
+    with contextlib.suppress(OSError):  # not there, or damaged
+        return ctypes.CDLL(str(kept))
+    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+        built = Path(folder, kept.name)
+        subprocess.run(
+            [compiler, *command, source, "-o", built, "-lm"], check=True, capture_output=True, timeout=PATIENCE
+        )
+        built.replace(kept)  # at once: other processes may be at the same
+    return ctypes.CDLL(str(kept))
+
+
+def _compiler() -> Path:
+    """Raises OSError where there is none."""
+    names = (os.environ["CC"],) if os.environ.get("CC") else COMPILERS
+    for name in names:
+        if found := shutil.which(name):
+            return Path(found)
+    raise FileNotFoundError(f"no C compiler: {', '.join(names)}")
+
+
+def _for_this_processor() -> tuple[str, ...]:
+    return ("-mcpu=native",) if platform.machine() in ("aarch64", "arm64") else ("-march=native",)
+
+
+def _processor() -> str:
+    """What instructions the processor has, since a folder may be shared by different machines."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return "\n".join(
+            sorted({line for line in lines if line.startswith(("flags", "Features", "model name", "CPU part"))})
+        )
+    return f"{platform.machine()} {platform.processor()}"

@@ -44,26 +44,52 @@ def variant(request, monkeypatch):
 
 
 def random_layer(bits, dtype, beta, seed=0):
+    """Real and imaginary part of a state, costs, gamma, beta."""
     keys = random.split(random.key(seed), 3)
-    real, imag = (random.normal(key, (2**bits,), dtype) / 2 ** ((bits + 1) / 2) for key in keys[:2])
-    return (
-        qaoa.State(real, imag),
-        30 * random.normal(keys[2], (2**bits,), dtype),
-        jnp.asarray(0.7, dtype),
-        jnp.asarray(beta, dtype),
-    )
+    parts = (random.normal(key, (2**bits,), dtype) / 2 ** ((bits + 1) / 2) for key in keys[:2])
+    costs = 30 * random.normal(keys[2], (2**bits,), dtype)
+    return *parts, costs, jnp.asarray(0.7, dtype), jnp.asarray(beta, dtype)
+
+
+def mixed(phi, beta, half):
+    """The rotations of all qubits on phi = real + i imag, qubit by qubit."""
+    bits = phi.size.bit_length() - 1
+    for j in range(bits):
+        x, y = np.moveaxis(phi.reshape(-1, 2, 2**j), 1, 0)
+        phi = np.stack([np.cos(beta) * x - np.sin(beta) * y, np.sin(beta) * x + np.cos(beta) * y], 1).ravel()
+    return np.cos(beta) * phi + np.sin(beta) * last_generator(phi) if half else phi
+
+
+def last_generator(phi):
+    signs = 1 - 2.0 * (np.bitwise_count(np.arange(phi.size, dtype=np.uint32)) % 2)
+    return signs * (-1j) ** phi.size.bit_length() * phi[::-1]
+
+
+def generator(phi, half):
+    """The derivative of `mixed` in beta at zero."""
+    found = last_generator(phi) if half else np.zeros_like(phi)
+    for j in range(phi.size.bit_length() - 1):
+        x, y = np.moveaxis(phi.reshape(-1, 2, 2**j), 1, 0)
+        found += np.stack([-y, x], 1).ravel()
+    return found
+
+
+def in_double(real, imag, *rest):
+    """phi, costs, gamma, beta."""
+    phi = np.asarray(real, np.float64) + 1j * np.asarray(imag, np.float64)
+    return phi, *(np.asarray(x, np.float64) for x in rest)
 
 
 def furthest(found, expected, bits):
-    """Largest error of an amplitude, relative to the root mean square of all."""
-    return max(float(jnp.abs(x - y).max()) for x, y in zip(found, expected, strict=True)) * 2 ** (bits / 2)
+    """Largest error of an amplitude, given as parts, relative to the root mean square of all."""
+    return float(np.abs(np.asarray(found[0], complex) + 1j * np.asarray(found[1]) - expected).max()) * 2 ** (bits / 2)
 
 
 TOLERANCE = {np.float32: 2e-5, np.float64: 5e-14}
 """Of amplitudes up to five times their root mean square, after as many roundings as there are qubits."""
 
-BETAS = (0.3, np.pi / 4, 1.3, np.pi / 2, -2.5, 4.0)
-SIZES = (5, 6, 7, 10, 11, 12, 13, 15, 16, 17, 19)
+BETAS = (0.3, 1.3, np.pi / 2, -2.5)
+SIZES = (5, 6, 11, 12, 14, 17)
 """From one pair of vectors to a block, several blocks, and groups of bits above them."""
 
 
@@ -71,25 +97,40 @@ SIZES = (5, 6, 7, 10, 11, 12, 13, 15, 16, 17, 19)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("bits", SIZES)
-def test_a_layer_and_its_undoing(variant, bits, half, dtype):
-    layer = jax.jit(partial(variant.layer, half=half))
-    undo = jax.jit(partial(variant.layer, half=half, phase_last=True))
-    expected = jax.jit(partial(qaoa._layer_products, half=half))
-    for beta in BETAS:
-        state, costs, gamma, beta = random_layer(bits, dtype, beta)
-        found = layer(*state, costs, gamma, beta)
-        assert furthest(found, expected(state, costs, gamma, beta), bits) < TOLERANCE[dtype]
-        assert furthest(undo(*found, costs, -gamma, -beta), state, bits) < TOLERANCE[dtype]
+def test_layers_and_adjoints(variant, bits, half, dtype):
+    """A layer; from its result and a cotangent back to its argument and the cotangent of that; derivatives in both angles."""
+    layer, adjoint = jax.jit(partial(variant.layer, half=half)), jax.jit(partial(variant.adjoint, half=half))
+    for turn in BETAS:
+        *state, costs, gamma, beta = random_layer(bits, dtype, turn)
+        *cotangent, _, _, _ = random_layer(bits, dtype, 0.0, seed=1)
+        result = layer(*state, costs, gamma, beta)
+        *arrays, of_gamma, of_beta = adjoint(*result, *cotangent, costs, gamma, beta)
+
+        phi, C, angle, turn = in_double(*state, costs, gamma, beta)
+        (g,) = in_double(*cotangent)
+        after = mixed(np.exp(-1j * angle * C) * phi, turn, half)
+        assert furthest(result, after, bits) < TOLERANCE[dtype]
+        assert furthest(arrays[:2], phi, bits) < TOLERANCE[dtype]
+        assert furthest(arrays[2:], np.exp(1j * angle * C) * mixed(g, -turn, half), bits) < TOLERANCE[dtype]
+        # sums over N strings of products of mean square 1/N^2: of costs for gamma, of as many terms as qubits for beta
+        change = mixed(-1j * C * np.exp(-1j * angle * C) * phi, turn, half)
+        assert abs(of_gamma - np.vdot(g, change).real) < 30 * TOLERANCE[dtype]
+        assert abs(of_beta - np.vdot(g, generator(after, half)).real) < (bits + half) * TOLERANCE[dtype]
 
 
 @needs_a_compiler
 @pytest.mark.slow
-@pytest.mark.parametrize(("bits", "half"), [(21, True), (24, False), (25, True)])  # one group of bits, two groups
+@pytest.mark.parametrize(("bits", "half"), [(19, False), (21, True), (24, False), (25, True)])
 def test_large_layers(variant, bits, half):
-    state, costs, gamma, beta = random_layer(bits, np.float32, 0.6)
-    found = jax.jit(partial(variant.layer, half=half))(*state, costs, gamma, beta)
-    expected = jax.jit(partial(qaoa._layer_products, half=half))(state, costs, gamma, beta)
-    assert furthest(found, expected, bits) < TOLERANCE[np.float32]
+    *state, costs, gamma, beta = random_layer(bits, np.float32, 0.6)
+    result = jax.jit(partial(variant.layer, half=half))(*state, costs, gamma, beta)
+    phi, C, angle, turn = in_double(*state, costs, gamma, beta)
+    assert furthest(result, mixed(np.exp(-1j * angle * C) * phi, turn, half), bits) < TOLERANCE[np.float32]
+    arrays = jax.jit(partial(variant.adjoint, half=half))(*result, *result, costs, gamma, beta)
+    assert furthest(arrays[:2], phi, bits) < TOLERANCE[np.float32]
+    assert furthest(arrays[2:4], phi, bits) < TOLERANCE[np.float32]
+    # of |phi|^2, which no angle changes
+    assert abs(arrays[4]) < 30 * TOLERANCE[np.float32] and abs(arrays[5]) < bits * TOLERANCE[np.float32]
 
 
 @needs_a_compiler
@@ -98,19 +139,19 @@ def test_large_layers(variant, bits, half):
 def test_walsh_hadamard(variant, bits, dtype):
     values = random.normal(random.key(0), (2**bits,), dtype)
     found = jax.jit(variant.walsh_hadamard)(values)
-    expected = jax.jit(qaoa._walsh_hadamard_products)(values)
-    assert furthest([found], [expected], -bits) < TOLERANCE[dtype]
+    expected = np.asarray(values, np.float64)
+    for j in range(bits):
+        x, y = np.moveaxis(expected.reshape(-1, 2, 2**j), 1, 0)
+        expected = np.stack([x + y, x - y], 1).ravel()
+    assert np.abs(found - expected).max() < TOLERANCE[dtype] * 2 ** (bits / 2)
 
 
 @needs_a_compiler
 def test_the_norm_is_kept_in_single_precision(variant):
     """The rounding of slopes does not add up over qubits."""
-    state, costs, gamma, beta = random_layer(12, np.float32, 0.37)
-    layers = jax.jit(
-        lambda s: jax.lax.scan(
-            lambda s, _: (variant.layer(*s, costs, gamma, beta, half=True), None), tuple(s), None, 2000
-        )[0]
-    )
+    *state, costs, gamma, beta = random_layer(12, np.float32, 0.37)
+    layer = lambda _, state: variant.layer(*state, costs, gamma, beta, half=True)
+    layers = jax.jit(lambda state: jax.lax.fori_loop(0, 2000, layer, tuple(state)))
     before, after = (np.sum(np.square(np.concatenate(s).astype(np.float64))) for s in (state, layers(state)))
     assert abs(after / before - 1) < 2000 * 1.2e-7  # the factor of all qubits is rounded once a layer
 
@@ -128,17 +169,16 @@ def test_phases_of_large_costs(variant):
 
 @needs_a_compiler
 def test_not_a_number_stays(variant):
-    state, costs, gamma, beta = random_layer(7, np.float32, 0.4)
+    real, imag, costs, gamma, beta = random_layer(7, np.float32, 0.4)
     layer = jax.jit(partial(variant.layer, half=False))
     for bad in (jnp.nan, jnp.inf):
         for arguments in (
-            (state.real.at[3].set(bad), state.imag, costs, gamma, beta),
-            (*state, costs.at[3].set(bad), gamma, beta),
-            (*state, costs, gamma * bad, beta),
-            (*state, costs, gamma, beta * bad),
+            (real.at[3].set(bad), imag, costs, gamma, beta),
+            (real, imag, costs.at[3].set(bad), gamma, beta),
+            (real, imag, costs, gamma * bad, beta),
+            (real, imag, costs, gamma, beta * bad),
         ):
-            real, imag = layer(*arguments)
-            assert not np.isfinite(np.asarray(real)).any() and not np.isfinite(np.asarray(imag)).any()
+            assert not any(np.isfinite(np.asarray(part)).any() for part in layer(*arguments))
 
 
 @needs_a_compiler
@@ -146,8 +186,8 @@ def test_not_a_number_stays(variant):
 def test_batches(variant, bits):
     """Any argument may be mapped, twice too; no sample depends on its neighbours, to the bit."""
     layer = partial(variant.layer, half=True)
-    states, costs, gammas, betas = jax.vmap(lambda s: random_layer(bits, np.float32, 0.3 + s, s)[:4])(jnp.arange(3))
-    arguments = (*states, costs, gammas, betas)
+    arguments = jax.vmap(lambda seed: random_layer(bits, np.float32, 0.3 + seed, seed))(jnp.arange(3))
+    real, imag, costs, gammas, betas = arguments
     for mapped in ([1, 1, 1, 1, 1], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [1, 1, 0, 0, 1], [0, 1, 0, 0, 0]):
         given = tuple(a if m else a[0] for a, m in zip(arguments, mapped, strict=True))
         found = jax.jit(jax.vmap(layer, in_axes=tuple(0 if m else None for m in mapped)))(*given)
@@ -155,9 +195,9 @@ def test_batches(variant, bits):
             single = jax.jit(layer)(*(a[i] if m else a for a, m in zip(given, mapped, strict=True)))
             assert all(np.array_equal(x[i], y) for x, y in zip(found, single, strict=True)), mapped
     grid = jax.jit(jax.vmap(jax.vmap(layer, in_axes=(None, None, None, 0, None)), in_axes=(0, 0, None, None, 0)))
-    found = grid(*states, costs[0], gammas, betas)
+    found = grid(real, imag, costs[0], gammas, betas)
     assert found[0].shape == (3, 3, 2**bits)
-    twice = jax.jit(layer)(states.real[2], states.imag[2], costs[0], gammas[1], betas[2])
+    twice = jax.jit(layer)(real[2], imag[2], costs[0], gammas[1], betas[2])
     assert all(np.array_equal(x[2, 1], y) for x, y in zip(found, twice, strict=True))
 
 

@@ -378,27 +378,13 @@ def _layer_jvp(half: bool, primals: tuple, tangents: tuple):
     return jax.jvp(partial(_layer_products, half=half), primals, tangents)
 
 
-def _layer_native(
-    state: State, costs: Array, gamma: Array, beta: Array, *, half: bool, phase_last: bool = False
-) -> State:
-    return State(*native.layer(*state, costs, gamma, beta, half=half, phase_last=phase_last))
+def _layer_native(state: State, costs: Array, gamma: Array, beta: Array, *, half: bool) -> State:
+    return State(*native.layer(*state, costs, gamma, beta, half=half))
 
 
 def _layer_products(state: State, costs: Array, gamma: Array, beta: Array, *, half: bool) -> State:
     state = _mix(_phase(state, costs, gamma), beta)
     return _mix_last(state, beta) if half else state
-
-
-def _unlayer(state: State, costs: Array, gamma: Array, beta: Array, half: bool) -> State:
-    """Undo one layer."""
-
-    def products(state: State, costs: Array, gamma: Array, beta: Array) -> State:
-        if half:
-            state = _mix_last(state, beta)
-        return _phase(_mix(state, beta), costs, gamma)
-
-    undone = partial(_layer_native, half=half, phase_last=True)
-    return _native_or(undone, products, costs.size, costs.dtype, state, costs, -gamma, -beta)
 
 
 def _evolve_forward(costs: Array, gammas: Array, betas: Array, half: bool) -> State:
@@ -443,14 +429,36 @@ def _evolve_vjp_backward(half: bool, kept, cotangent: State):
 
     def undo(carry, angles):
         state, cotangent, of_costs = carry
-        earlier = _unlayer(state, costs, *angles, half)
-        _, pull = jax.vjp(lambda s, c, g, b: layer(s, c, g, b, half=half), earlier, costs, *angles)
-        cotangent, more, of_gamma, of_beta = pull(cotangent)
-        return (earlier, cotangent, of_costs + more), (of_gamma, of_beta)
+        state, cotangent, more, of_gamma, of_beta = _adjoint(state, cotangent, costs, *angles, half)
+        return (state, cotangent, of_costs + more), (of_gamma, of_beta)
 
     start = (final, cotangent, jnp.zeros_like(costs))
     (_, _, of_costs), (of_gammas, of_betas) = lax.scan(undo, start, (gammas, betas), reverse=True)
     return of_costs, of_gammas, of_betas
+
+
+def _adjoint(state: State, cotangent: State, costs: Array, gamma: Array, beta: Array, half: bool):
+    """From the state after a layer and its cotangent to those before, and to the cotangents of costs, gamma and beta."""
+    return _native_or(
+        partial(_adjoint_native, half=half),
+        partial(_adjoint_products, half=half),
+        *(costs.size, costs.dtype, state, cotangent, costs, gamma, beta),
+    )
+
+
+def _adjoint_native(state: State, cotangent: State, costs: Array, gamma: Array, beta: Array, *, half: bool):
+    *arrays, of_gamma, of_beta = native.adjoint(*state, *cotangent, costs, gamma, beta, half=half)
+    state, cotangent = State(*arrays[:2]), State(*arrays[2:])
+    # a phase turns state and cotangent alike: their cross product is the same before and after it
+    of_costs = gamma * (cotangent.real * state.imag - cotangent.imag * state.real)
+    return state, cotangent, of_costs, of_gamma, of_beta
+
+
+def _adjoint_products(state: State, cotangent: State, costs: Array, gamma: Array, beta: Array, *, half: bool):
+    mixed = _mix_last(state, -beta) if half else state
+    earlier = _phase(_mix(mixed, -beta), costs, -gamma)
+    _, pull = jax.vjp(partial(_layer_products, half=half), earlier, costs, gamma, beta)
+    return earlier, *pull(cotangent)
 
 
 _evolve.defvjp(_evolve_vjp_forward, _evolve_vjp_backward)

@@ -37,6 +37,8 @@ SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 PREFIX = "theorysim"
 """Of the names under which XLA knows the functions."""
 
+FUNCTIONS = ("layer", "adjoint", "walsh_hadamard")
+
 COMPILERS = ("cc", "gcc", "clang")
 OPTIONS = ("-O2", "-std=gnu11", "-fno-math-errno", "-ffp-contract=fast", "-fPIC", "-shared")
 PATIENCE = 120
@@ -46,7 +48,7 @@ _lock = threading.Lock()
 
 
 def supports(length: int, dtype: jnp.dtype | type) -> bool:
-    """Whether `layer` and `walsh_hadamard` take arrays of this length and dtype here. Compiles them if need be."""
+    """Whether the functions below take arrays of this length and dtype here. Compiles them if need be."""
     least = _least_bits(np.dtype(dtype))
     return least is not None and length >= 2**least
 
@@ -59,40 +61,59 @@ def layer(
     beta: Float[Array, ""],
     *,
     half: bool,
-    phase_last: bool = False,
 ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
-    """`qaoa.layer` on real and imaginary part, which are overwritten in jitted programs if nothing else needs them.
-
-    `phase_last`: first the mixing and then the phases, so that negative angles undo a layer. Where `supports` says so, on CPUs.
-    """
-    call = _batched(f"{PREFIX}_layer_{SUFFIX[real.dtype]}", 2, (("half", half), ("phase_last", phase_last)))
+    """`qaoa.layer` on real and imaginary part, in place if nothing else needs them. Where `supports` says so, on CPUs."""
+    call = _batched(f"{PREFIX}_layer_{SUFFIX[real.dtype]}", 2, 0, (("half", half),))
     real, imag = call(real, imag, costs, gamma, beta)
     return real, imag
 
 
+def adjoint(
+    real: Float[Array, " N"],
+    imag: Float[Array, " N"],
+    cotangent_real: Float[Array, " N"],
+    cotangent_imag: Float[Array, " N"],
+    costs: Float[Array, " N"],
+    gamma: Float[Array, ""],
+    beta: Float[Array, ""],
+    *,
+    half: bool,
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """From the state after `layer` and its cotangent to those before it (four arrays), and the derivatives in gamma and beta, shape
+    (). Where `supports` says so, on CPUs."""
+    call = _batched(f"{PREFIX}_adjoint_{SUFFIX[real.dtype]}", 4, 2, (("half", half),))
+    real, imag, cotangent_real, cotangent_imag, of_gamma, of_beta = call(
+        real, imag, cotangent_real, cotangent_imag, costs, -gamma, -beta
+    )
+    return real, imag, cotangent_real, cotangent_imag, of_gamma, of_beta
+
+
 def walsh_hadamard(values: Float[Array, " N"]) -> Float[Array, " N"]:
     """`qaoa.walsh_hadamard`. Where `supports` says so, on CPUs."""
-    return _batched(f"{PREFIX}_walsh_hadamard_{SUFFIX[values.dtype]}", 1, ())(values)[0]
+    return _batched(f"{PREFIX}_walsh_hadamard_{SUFFIX[values.dtype]}", 1, 0, ())(values)[0]
 
 
 @functools.cache
-def _batched(target: str, results: int, attributes: tuple[tuple[str, bool], ...]) -> Callable[..., tuple[Array, ...]]:
-    """The call of a target whose first arguments become its results."""
+def _batched(
+    target: str, overwritten: int, sums: int, attributes: tuple[tuple[str, bool], ...]
+) -> Callable[..., tuple[Array, ...]]:
+    """The call of a target: its first arguments become its first results, vectors all; the other results are numbers."""
 
     @custom_vmap
     def call(*arguments: Array) -> tuple[Array, ...]:
-        found = jax.ffi.ffi_call(target, arguments[:results], input_output_aliases={i: i for i in range(results)})
+        like = arguments[:overwritten] + (arguments[0][..., 0],) * sums
+        found = jax.ffi.ffi_call(target, like, input_output_aliases={i: i for i in range(overwritten)})
         return tuple(found(*arguments, **{name: np.int64(value) for name, value in attributes}))
 
     @call.def_vmap
     def rule(size: int, batched: Sequence[bool], *arguments: Array):
         # results take the place of the first arguments, which therefore need all dimensions at full size
-        sizes = [size if i < results else 1 for i in range(len(arguments))]
+        sizes = [size if i < overwritten else 1 for i in range(len(arguments))]
         whole = [
             argument if mapped else jnp.broadcast_to(argument, (repeats, *argument.shape))
             for argument, mapped, repeats in zip(arguments, batched, sizes, strict=True)
         ]
-        return call(*whole), (True,) * results
+        return call(*whole), (True,) * (overwritten + sums)
 
     return call
 
@@ -117,7 +138,7 @@ def register(dtype: np.dtype, options: tuple[str, ...], prefix: str) -> int:
     """
     suffix = SUFFIX[dtype]
     library = _library(Path(__file__).with_name("qubits.c"), (*options, *(("-DDOUBLE",) if suffix == "f64" else ())))
-    for stem in ("layer", "walsh_hadamard"):
+    for stem in FUNCTIONS:
         pointer = jax.ffi.pycapsule(getattr(library, f"theorysim_{stem}_{suffix}"))
         jax.ffi.register_ffi_target(f"{prefix}_{stem}_{suffix}", pointer, platform="cpu")
     return getattr(library, f"theorysim_least_bits_{suffix}")()

@@ -1,6 +1,7 @@
 /* Transforms of vectors over strings of qubits, in place, as custom calls of XLA on CPUs (see qaoa.py for notation and frame):
 
-     layer            e^{-i gamma C}, then e^{-i beta X} on every qubit, on a state in the real frame; or the second first
+     layer            e^{-i gamma C}, then e^{-i beta X} on every qubit, on a state in the real frame
+     adjoint          the inverse of a layer on its result and on a cotangent, and with it the derivatives in gamma and beta
      walsh_hadamard   the unnormalised Walsh-Hadamard transform of a real vector
 
    Compiled once for float and once for double (-DDOUBLE).
@@ -99,16 +100,20 @@ typedef enum { TANGENT, COTANGENT, HADAMARD } Form;
 typedef struct Transform Transform;
 struct Transform {
   int bits;                      /* the arrays have 2^bits numbers */
-  int arrays;                    /* real and imaginary part, or one */
-  real *array[2];
+  int arrays;                    /* real and imaginary part, of the state and then of the cotangent; or one */
+  real *array[4];
   const real *costs;
-  bool half, phase_last;
+  bool half, inverse;            /* inverse: of the adjoint, the bits first and then the phases */
   real gamma, scale, slope;      /* slope: t or u; scale: the factors of all qubits */
   real last_cos, last_sin;       /* rotation of the last qubit of the half space, */
   bool last_turned;              /* whose (-i)^n phi is +-phi or, turned, -+i phi: the sign is in last_sin */
-  void (*pointwise)(const Transform *, size_t start, size_t count);
+  void (*pointwise)(const Transform *, size_t start, size_t count, double *sums);
   void (*rotate)(real *, int from, int to, real slope);
   void (*columns)(real *, int from, int count, real slope);
+  /* Of the adjoint, on an array of the state and that of the cotangent: */
+  double (*rotate_pair)(const Transform *, real *, real *, int from, int to);
+  double (*columns_pair)(const Transform *, real *, real *, int from, int count);
+  double weights[33];            /* weights[k]: what makes up for k qubits' factors that the phases are still to bring, squared */
 };
 
 /* --- phases: gamma C = k step + r, sine and cosine of k step from a table, of r from polynomials ------------------ */
@@ -169,12 +174,16 @@ INLINE void scaled_sincos(vector x, real scale, vector *sine, vector *cosine) {
 #endif
 }
 
-INLINE void phase(const Transform *t, size_t s, vector *re, vector *im) {
-  vector sine, cosine;
-  scaled_sincos(t->gamma * load(t->costs + s), t->scale, &sine, &cosine);
+INLINE void turn(vector sine, vector cosine, vector *re, vector *im) {
   vector turned = *re * cosine + *im * sine;
   *im = *im * cosine - *re * sine;
   *re = turned;
+}
+
+INLINE void phase(const Transform *t, size_t s, vector *re, vector *im) {
+  vector sine, cosine;
+  scaled_sincos(t->gamma * load(t->costs + s), t->scale, &sine, &cosine);
+  turn(sine, cosine, re, im);
 }
 
 /* --- pairs of amplitudes ------------------------------------------------------------------------------------------- */
@@ -190,21 +199,24 @@ INLINE vector lane(vector x, vector other, vector signs, real slope, Form form) 
   return form == TANGENT ? x + (slope * signs) * other : form == COTANGENT ? slope * x + signs * other : other - signs * x;
 }
 
-INLINE vector lanes(vector x, real slope, Form form) {
 #define SIGN_0(i) ((i) & 1 ? 1 : -1)
 #define SIGN_1(i) ((i) & 2 ? 1 : -1)
 #define SIGN_2(i) ((i) & 4 ? 1 : -1)
 #define SIGN_3(i) ((i) & 8 ? 1 : -1)
-  x = lane(x, SWAP_0(x), (vector)PER_LANE(SIGN_0), slope, form);
-#if LANE_BITS > 1
-  x = lane(x, SWAP_1(x), (vector)PER_LANE(SIGN_1), slope, form);
+/* DO(j) for every bit j of the lanes */
+#if LANE_BITS == 4
+#define EVERY_LANE_BIT(DO) DO(0) DO(1) DO(2) DO(3)
+#elif LANE_BITS == 3
+#define EVERY_LANE_BIT(DO) DO(0) DO(1) DO(2)
+#elif LANE_BITS == 2
+#define EVERY_LANE_BIT(DO) DO(0) DO(1)
+#else
+#define EVERY_LANE_BIT(DO) DO(0)
 #endif
-#if LANE_BITS > 2
-  x = lane(x, SWAP_2(x), (vector)PER_LANE(SIGN_2), slope, form);
-#endif
-#if LANE_BITS > 3
-  x = lane(x, SWAP_3(x), (vector)PER_LANE(SIGN_3), slope, form);
-#endif
+
+INLINE vector lanes(vector x, real slope, Form form) {
+#define ROTATE(j) x = lane(x, SWAP_##j(x), (vector)PER_LANE(SIGN_##j), slope, form);
+  EVERY_LANE_BIT(ROTATE)
   return x;
 }
 
@@ -281,40 +293,36 @@ INLINE void last(const Transform *t, size_t s, vector *re, vector *im, vector *o
   *other_im = t->last_cos * v + back * (t->last_turned ? -x : y);
 }
 
-INLINE void layer_at(const Transform *t, size_t s, bool half, bool phase_last, Form form) {
+INLINE void layer_at(const Transform *t, size_t s, bool half, Form form) {
   real *real_part = t->array[0], *imag_part = t->array[1];
   vector re = load(real_part + s), im = load(imag_part + s);
-  if (!phase_last) phase(t, s, &re, &im);
+  phase(t, s, &re, &im);
   if (half) {
     size_t complement = ((size_t)1 << t->bits) - LANES - s;
     vector other_re = load(real_part + complement), other_im = load(imag_part + complement);
-    if (!phase_last) phase(t, complement, &other_re, &other_im);
+    phase(t, complement, &other_re, &other_im);
     other_re = REVERSE(other_re), other_im = REVERSE(other_im);
     last(t, s, &re, &im, &other_re, &other_im);
-    other_re = lanes(REVERSE(other_re), t->slope, form), other_im = lanes(REVERSE(other_im), t->slope, form);
-    if (phase_last) phase(t, complement, &other_re, &other_im);
-    store(real_part + complement, other_re), store(imag_part + complement, other_im);
+    store(real_part + complement, lanes(REVERSE(other_re), t->slope, form));
+    store(imag_part + complement, lanes(REVERSE(other_im), t->slope, form));
   }
-  re = lanes(re, t->slope, form), im = lanes(im, t->slope, form);
-  if (phase_last) phase(t, s, &re, &im);
-  store(real_part + s, re), store(imag_part + s, im);
+  store(real_part + s, lanes(re, t->slope, form));
+  store(imag_part + s, lanes(im, t->slope, form));
 }
 
-#define LAYER(name, half, phase_last, form)                                                                               \
-  static void name(const Transform *shared, size_t start, size_t count) {                                                 \
+#define LAYER(name, half, form)                                                                                           \
+  static void name(const Transform *shared, size_t start, size_t count, double *sums) {                                   \
     const Transform own = *shared; /* so that stores cannot change it */                                                  \
-    for (size_t s = start; s < start + count; s += LANES) layer_at(&own, s, half, phase_last, form);                      \
+    for (size_t s = start; s < start + count; s += LANES) layer_at(&own, s, half, form);                                  \
+    (void)sums;                                                                                                           \
   }
-LAYER(full_tangent, false, false, TANGENT)
-LAYER(full_cotangent, false, false, COTANGENT)
-LAYER(full_tangent_last, false, true, TANGENT)
-LAYER(full_cotangent_last, false, true, COTANGENT)
-LAYER(half_tangent, true, false, TANGENT)
-LAYER(half_cotangent, true, false, COTANGENT)
-LAYER(half_tangent_last, true, true, TANGENT)
-LAYER(half_cotangent_last, true, true, COTANGENT)
+LAYER(full_tangent, false, TANGENT)
+LAYER(full_cotangent, false, COTANGENT)
+LAYER(half_tangent, true, TANGENT)
+LAYER(half_cotangent, true, COTANGENT)
 
-static void hadamard(const Transform *t, size_t start, size_t count) {
+static void hadamard(const Transform *t, size_t start, size_t count, double *sums) {
+  (void)sums;
   real *x = t->array[0];
   for (size_t s = start; s < start + count; s += LANES) store(x + s, lanes(load(x + s), 0, HADAMARD));
 }
@@ -326,31 +334,194 @@ FORM(tangent, TANGENT)
 FORM(cotangent, COTANGENT)
 FORM(hadamard, HADAMARD)
 
+/* --- the adjoint: the inverse of a layer, phases last, on state phi and cotangent g ---------------------------------
+
+   The derivative in beta is the sum over qubits j of <g, A_j phi>, where A = [[0, -1], [1, 0]] generates the rotation; that in gamma
+   is sum C (g_re phi_im - g_im phi_re). Rotations of both vectors change neither: each is taken where its qubit is at hand. */
+
+INLINE double total(vector x) {
+  double sum = 0;
+  for (int i = 0; i < LANES; i++) sum += (double)x[i];
+  return sum;
+}
+
+/* As rows_of, for two arrays; sums[j] += <y, A_j x> before bit j is turned. */
+INLINE void pair_rows_of(int radix, const real *x, const real *y, size_t from_row, real *to_x, real *to_y, size_t to_row,
+                         size_t columns, real slope, Form form, vector *sums) {
+  for (size_t c = 0; c < columns; c += LANES) {
+    vector p[1 << (RADIX_BITS - 1)], q[1 << (RADIX_BITS - 1)];
+#pragma GCC unroll 8
+    for (int i = 0; i < 1 << radix; i++) p[i] = load(x + i * from_row + c), q[i] = load(y + i * from_row + c);
+#pragma GCC unroll 3
+    for (int j = 0; j < radix; j++)
+#pragma GCC unroll 8
+      for (int i = 0; i < 1 << radix; i++)
+        if (!(i >> j & 1)) {
+          int k = i | 1 << j;
+          sums[j] += q[k] * p[i] - q[i] * p[k];
+          butterfly(&p[i], &p[k], slope, form);
+          butterfly(&q[i], &q[k], slope, form);
+        }
+#pragma GCC unroll 8
+    for (int i = 0; i < 1 << radix; i++) store(to_x + i * to_row + c, p[i]), store(to_y + i * to_row + c, q[i]);
+  }
+}
+
+INLINE void pair_rows(int radix, const real *x, const real *y, size_t from_row, real *to_x, real *to_y, size_t to_row,
+                      size_t columns, real slope, Form form, vector *sums) {
+  switch (radix) {
+    case 1: pair_rows_of(1, x, y, from_row, to_x, to_y, to_row, columns, slope, form, sums); break;
+    case 2: pair_rows_of(2, x, y, from_row, to_x, to_y, to_row, columns, slope, form, sums); break;
+#if RADIX_BITS > 3
+    case 3: pair_rows_of(3, x, y, from_row, to_x, to_y, to_row, columns, slope, form, sums); break;
+#endif
+  }
+}
+
+INLINE double weighted(const double *weights, const vector *sums, int radix) {
+  double sum = 0;
+  for (int j = 0; j < radix; j++) sum += weights[j] * total(sums[j]);
+  return sum;
+}
+
+INLINE double rotate_pair_as(const Transform *t, real *x, real *y, int from, int to, Form form) {
+  double sum = 0;
+  for (int turned = t->bits - to; from < to;) { /* the bits above come first */
+    size_t row = (size_t)1 << from;
+    int radix = share(to - from, RADIX_BITS - 1);
+    vector sums[RADIX_BITS - 1] = {{0}};
+    for (size_t outer = 0; outer < (size_t)1 << to; outer += row << radix)
+      pair_rows(radix, x + outer, y + outer, row, x + outer, y + outer, row, row, t->slope, form, sums);
+    sum += weighted(t->weights + turned, sums, radix);
+    from += radix, turned += radix;
+  }
+  return sum;
+}
+
+INLINE double columns_pair_as(const Transform *t, real *x, real *y, int from, int count, Form form) {
+  real scratch[2][COLUMNS << GROUP_BITS] __attribute__((aligned(VECTOR_BYTES)));
+  double sum = 0;
+  for (int done = 0; done < count;) {
+    int radix = share(count - done, RADIX_BITS - 1);
+    bool first = done == 0, final = done + radix == count;
+    const real *in_x = first ? x : scratch[0], *in_y = first ? y : scratch[1];
+    real *out_x = final ? x : scratch[0], *out_y = final ? y : scratch[1];
+    size_t in_row = first ? (size_t)1 << from : COLUMNS, out_row = final ? (size_t)1 << from : COLUMNS;
+    vector sums[RADIX_BITS - 1] = {{0}};
+    for (size_t outer = 0; outer < (size_t)1 << count; outer += (size_t)1 << (done + radix))
+      for (size_t i = outer; i < outer + ((size_t)1 << done); i++)
+        pair_rows(radix, in_x + i * in_row, in_y + i * in_row, in_row << done, out_x + i * out_row, out_y + i * out_row,
+                  out_row << done, COLUMNS, t->slope, form, sums);
+    sum += weighted(t->weights + t->bits - from - count + done, sums, radix);
+    done += radix;
+  }
+  return sum;
+}
+
+typedef struct {
+  vector re, im;
+} Amplitudes;
+
+INLINE Amplitudes amplitudes(const Transform *t, int part, size_t s) {
+  return (Amplitudes){load(t->array[2 * part] + s), load(t->array[2 * part + 1] + s)};
+}
+
+INLINE Amplitudes reversed(Amplitudes x) { return (Amplitudes){REVERSE(x.re), REVERSE(x.im)}; }
+
+/* Bits within vectors of state and cotangent, then their phases; sums: of beta (one qubit's weight is already in them), gamma. */
+INLINE void finish(const Transform *t, size_t s, Amplitudes x, Amplitudes y, Form form, vector *sums) {
+#define WITH_DERIVATIVE(j)                                                                                                \
+  {                                                                                                                       \
+    vector signs = (vector)PER_LANE(SIGN_##j) * (real)(t->weights[j]);                                                    \
+    vector re = SWAP_##j(x.re), im = SWAP_##j(x.im);                                                                      \
+    sums[0] += signs * (y.re * re + y.im * im);                                                                           \
+    x.re = lane(x.re, re, (vector)PER_LANE(SIGN_##j), t->slope, form);                                                    \
+    x.im = lane(x.im, im, (vector)PER_LANE(SIGN_##j), t->slope, form);                                                    \
+    y.re = lane(y.re, SWAP_##j(y.re), (vector)PER_LANE(SIGN_##j), t->slope, form);                                        \
+    y.im = lane(y.im, SWAP_##j(y.im), (vector)PER_LANE(SIGN_##j), t->slope, form);                                        \
+  }
+  EVERY_LANE_BIT(WITH_DERIVATIVE)
+  vector sine, cosine, costs = load(t->costs + s);
+  scaled_sincos(t->gamma * costs, t->scale, &sine, &cosine);
+  turn(sine, cosine, &x.re, &x.im);
+  turn(sine, cosine, &y.re, &y.im);
+  sums[1] += costs * (y.re * x.im - y.im * x.re);
+  store(t->array[0] + s, x.re), store(t->array[1] + s, x.im);
+  store(t->array[2] + s, y.re), store(t->array[3] + s, y.im);
+}
+
+/* <y, K x>, K the generator of the last qubit's rotation: its part from strings s ... s + LANES - 1 and their complements. */
+INLINE vector last_derivative(const Transform *t, size_t s, Amplitudes x, Amplitudes other_x, Amplitudes y, Amplitudes other_y) {
+  vector sign = (vector)PER_LANE(PARITY) * (real)((1 - 2 * __builtin_parityll(s)) * ((t->bits + 1) % 4 < 2 ? 1 : -1));
+  vector here = t->last_turned ? y.re * other_x.im - y.im * other_x.re : y.re * other_x.re + y.im * other_x.im;
+  vector there = t->last_turned ? other_y.re * x.im - other_y.im * x.re : other_y.re * x.re + other_y.im * x.im;
+  return sign * (t->bits & 1 ? here - there : here + there);
+}
+
+INLINE void adjoint_as(const Transform *shared, size_t start, size_t count, double *sums, bool half, Form form) {
+  const Transform own = *shared, *t = &own;
+  double weight = t->weights[t->bits - LANE_BITS];
+  vector within[2] = {{0}}, of_last = {0};
+  for (size_t s = start; s < start + count; s += LANES) {
+    Amplitudes x = amplitudes(t, 0, s), y = amplitudes(t, 1, s);
+    if (half) {
+      size_t complement = ((size_t)1 << t->bits) - LANES - s;
+      Amplitudes other_x = reversed(amplitudes(t, 0, complement)), other_y = reversed(amplitudes(t, 1, complement));
+      of_last += last_derivative(t, s, x, other_x, y, other_y);
+      last(t, s, &x.re, &x.im, &other_x.re, &other_x.im);
+      last(t, s, &y.re, &y.im, &other_y.re, &other_y.im);
+      finish(t, complement, reversed(other_x), reversed(other_y), form, within);
+    }
+    finish(t, s, x, y, form, within);
+  }
+  sums[0] += weight * (total(within[0]) + total(of_last));
+  sums[1] += total(within[1]);
+}
+
+#define ADJOINT(name, form)                                                                                               \
+  static double rotate_pair_##name(const Transform *t, real *x, real *y, int from, int to) {                              \
+    return rotate_pair_as(t, x, y, from, to, form);                                                                       \
+  }                                                                                                                       \
+  static double columns_pair_##name(const Transform *t, real *x, real *y, int from, int count) {                          \
+    return columns_pair_as(t, x, y, from, count, form);                                                                   \
+  }                                                                                                                       \
+  static void adjoint_full_##name(const Transform *t, size_t start, size_t count, double *sums) {                         \
+    adjoint_as(t, start, count, sums, false, form);                                                                       \
+  }                                                                                                                       \
+  static void adjoint_half_##name(const Transform *t, size_t start, size_t count, double *sums) {                         \
+    adjoint_as(t, start, count, sums, true, form);                                                                        \
+  }
+ADJOINT(tangent, TANGENT)
+ADJOINT(cotangent, COTANGENT)
+
 /* --- passes: the blocks, then the groups of bits above; the other way round if the phases come last ------------------ */
 
 static int inner_bits(const Transform *t) { return least(t->bits, INNER_BITS - t->half); }
 static int block_bits(const Transform *t) { return least(t->bits, BLOCK_BITS - t->half); }
 
-static void rotate(const Transform *t, size_t start, int from, int to) {
-  for (int i = 0; i < t->arrays; i++) t->rotate(t->array[i] + start, from, to, t->slope);
+static void rotate(const Transform *t, size_t start, int from, int to, double *sums) {
+  if (t->arrays == 4)
+    for (int i = 0; i < 2; i++) sums[0] += t->rotate_pair(t, t->array[i] + start, t->array[i + 2] + start, from, to);
+  else
+    for (int i = 0; i < t->arrays; i++) t->rotate(t->array[i] + start, from, to, t->slope);
 }
 
 /* 2^bits strings from start on; in the half space, with their complements, which may be the same strings. */
-static void part(const Transform *t, size_t start, int bits) {
+static void part(const Transform *t, size_t start, int bits, double *sums) {
   size_t size = (size_t)1 << bits, complement = ((size_t)1 << t->bits) - size - start;
   bool pair = t->half && complement != start;
   bool inner = bits == inner_bits(t);
   size_t count = t->half && !pair ? size / 2 : size;
   int from = inner ? LANE_BITS : inner_bits(t);
   for (int turn = 0; turn < 2; turn++)
-    if (turn == t->phase_last) {
+    if (turn == t->inverse) {
       if (inner)
-        t->pointwise(t, start, count);
+        t->pointwise(t, start, count, sums);
       else
-        for (size_t s = start; s < start + count; s += (size_t)1 << from) part(t, s, from);
+        for (size_t s = start; s < start + count; s += (size_t)1 << from) part(t, s, from, sums);
     } else {
-      rotate(t, start, from, bits);
-      if (pair) rotate(t, complement, from, bits);
+      rotate(t, start, from, bits, sums);
+      if (pair) rotate(t, complement, from, bits, sums);
     }
 }
 
@@ -359,7 +530,7 @@ static size_t blocks(const Transform *t) {
   return t->half && count > 1 ? count / 2 : count;
 }
 
-static void block(const Transform *t, size_t i) { part(t, i << block_bits(t), block_bits(t)); }
+static void block(const Transform *t, size_t i, double *sums) { part(t, i << block_bits(t), block_bits(t), sums); }
 
 typedef struct {
   int from, count;
@@ -374,10 +545,13 @@ static Group group(const Transform *t, int i) {
 
 static size_t pieces(const Transform *t, Group g) { return ((size_t)1 << (t->bits - g.count)) / COLUMNS; }
 
-static void piece(const Transform *t, Group g, size_t i) {
+static void piece(const Transform *t, Group g, size_t i, double *sums) {
   size_t inner = ((size_t)1 << g.from) / COLUMNS;
   size_t place = (i / inner << (g.from + g.count)) + i % inner * COLUMNS;
-  for (int a = 0; a < t->arrays; a++) t->columns(t->array[a] + place, g.from, g.count, t->slope);
+  if (t->arrays == 4)
+    for (int a = 0; a < 2; a++) sums[0] += t->columns_pair(t, t->array[a] + place, t->array[a + 2] + place, g.from, g.count);
+  else
+    for (int a = 0; a < t->arrays; a++) t->columns(t->array[a] + place, g.from, g.count, t->slope);
 }
 
 /* --- threads: those of XLA's pool ------------------------------------------------------------------------------------ */
@@ -461,6 +635,7 @@ typedef struct {
   Transform common;
   int64_t rank; /* leading dimensions */
   const int64_t *dims;
+  atomic_bool out_of_memory;
 } Call;
 
 static const XLA_FFI_Buffer *argument(const Call *call, int i) { return call->frame->args.args[i]; }
@@ -480,7 +655,7 @@ static Transform transform(const Call *call, size_t i) {
   Transform t = call->common;
   for (int a = 0; a < t.arrays; a++) t.array[a] = (real *)argument(call, a)->data + (i << t.bits);
   if (t.arrays == 1) return t;
-  const XLA_FFI_Buffer *costs = argument(call, 2), *gamma = argument(call, 3), *beta = argument(call, 4);
+  const XLA_FFI_Buffer *costs = argument(call, t.arrays), *gamma = argument(call, t.arrays + 1), *beta = argument(call, t.arrays + 2);
   t.costs = (const real *)costs->data + (place(call, costs, i) << t.bits);
   t.gamma = ((const real *)gamma->data)[place(call, gamma, i)];
   double angle = ((const real *)beta->data)[place(call, beta, i)], cosine = cos(angle), sine = sin(angle);
@@ -492,61 +667,77 @@ static Transform transform(const Call *call, size_t i) {
   t.last_cos = (real)cosine;
   t.last_sin = (real)(n % 4 < 2 ? sine : -sine);
   t.last_turned = n % 2;
-  static void (*const pointwise[2][2][2])(const Transform *, size_t, size_t) = {
-      {{full_tangent, full_cotangent}, {full_tangent_last, full_cotangent_last}},
-      {{half_tangent, half_cotangent}, {half_tangent_last, half_cotangent_last}}};
-  t.pointwise = pointwise[t.half][t.phase_last][steep];
+  static void (*const pointwise[2][2])(const Transform *, size_t, size_t, double *) = {
+      {full_tangent, full_cotangent}, {half_tangent, half_cotangent}};
+  t.pointwise = pointwise[t.half][steep];
   t.rotate = steep ? rotate_cotangent : rotate_tangent;
   t.columns = steep ? columns_cotangent : columns_tangent;
+  if (t.arrays == 4) {
+    static void (*const adjoint[2][2])(const Transform *, size_t, size_t, double *) = {
+        {adjoint_full_tangent, adjoint_full_cotangent}, {adjoint_half_tangent, adjoint_half_cotangent}};
+    t.pointwise = adjoint[t.half][steep];
+    t.rotate_pair = steep ? rotate_pair_cotangent : rotate_pair_tangent;
+    t.columns_pair = steep ? columns_pair_cotangent : columns_pair_tangent;
+    t.weights[0] = 1;
+    for (int k = 0; k < t.bits; k++) t.weights[k + 1] = t.weights[k] / (1 + (double)t.slope * t.slope);
+  }
   return t;
 }
 
-static void one_block(const void *t, size_t i) { block(t, i); }
-
 typedef struct {
   const Transform *transform;
-  Group group;
-} GroupOf;
+  int pass; /* 0: the blocks, then the groups */
+  double (*sums)[2];
+} Pass;
 
-static void one_piece(const void *context, size_t i) {
-  const GroupOf *of = context;
-  piece(of->transform, of->group, i);
+static void one_task(const void *context, size_t i) {
+  const Pass *p = context;
+  double *sums = p->sums ? p->sums[i] : NULL;
+  if (p->pass)
+    piece(p->transform, group(p->transform, p->pass - 1), i, sums);
+  else
+    block(p->transform, i, sums);
 }
 
-/* All passes of one transform, each shared among threads, or all by this thread where frame is NULL. */
-static void passes(const XLA_FFI_CallFrame *frame, const Transform *t) {
-  int number = groups(t);
-  for (int i = 0; i <= number; i++) {
-    int pass = t->phase_last ? number - i : i; /* the blocks, then the groups */
-    GroupOf of = {t, pass ? group(t, pass - 1) : (Group){0}};
-    size_t tasks = pass ? pieces(t, of.group) : blocks(t);
+/* All passes of sample i, each shared among the threads of `frame` if there is one. The sums of an adjoint are those of its tasks,
+   in their order. */
+static void sample(Call *call, const XLA_FFI_CallFrame *frame, size_t i) {
+  const Transform t = transform(call, i);
+  double sums[2] = {0};
+  for (int number = groups(&t), turn = 0; turn <= number; turn++) {
+    Pass p = {.transform = &t, .pass = t.inverse ? number - turn : turn};
+    size_t tasks = p.pass ? pieces(&t, group(&t, p.pass - 1)) : blocks(&t);
+    if (t.arrays == 4 && !(p.sums = calloc(tasks, sizeof *p.sums))) {
+      atomic_store(&call->out_of_memory, true);
+      return;
+    }
     if (frame)
-      parallel(frame, pass ? one_piece : one_block, pass ? (const void *)&of : t, tasks, 1);
+      parallel(frame, one_task, &p, tasks, 1);
     else
-      for (size_t task = 0; task < tasks; task++) pass ? piece(t, of.group, task) : block(t, task);
+      for (size_t task = 0; task < tasks; task++) one_task(&p, task);
+    for (size_t task = 0; p.sums && task < tasks; task++) sums[0] += p.sums[task][0], sums[1] += p.sums[task][1];
+    free(p.sums);
   }
+  if (t.arrays == 4)
+    for (int k = 0; k < 2; k++) ((real *)((XLA_FFI_Buffer *)call->frame->rets.rets[4 + k])->data)[i] = (real)sums[1 - k];
 }
 
-static void one_sample(const void *context, size_t i) {
-  const Transform t = transform(context, i);
-  passes(NULL, &t);
-}
+static void one_sample(const void *call, size_t i) { sample(*(Call *const *)call, NULL, i); }
 
 static XLA_FFI_Error *run(const XLA_FFI_CallFrame *frame, Transform common) {
   const XLA_FFI_Buffer *first = frame->args.args[0];
-  Call call = {.frame = frame, .common = common, .rank = first->rank - 1, .dims = first->dims};
+  Call call = {.frame = frame, .common = common, .rank = first->rank - 1, .dims = first->dims}, *shared = &call;
   size_t samples = 1;
   for (int64_t d = 0; d < call.rank; d++) samples *= (size_t)call.dims[d];
   call.common.bits = __builtin_ctzll((unsigned long long)first->dims[call.rank]);
   int bits = call.common.bits;
   if (bits <= INNER_BITS || (samples >= 2 * pool_size(frame) && bits <= BLOCK_BITS + 1))
-    parallel(frame, one_sample, &call, samples, bits < INNER_BITS ? (size_t)1 << (INNER_BITS - bits) : 1);
+    parallel(frame, one_sample, &shared, samples, bits < INNER_BITS ? (size_t)1 << (INNER_BITS - bits) : 1);
   else
-    for (size_t i = 0; i < samples; i++) {
-      const Transform t = transform(&call, i);
-      passes(frame, &t);
-    }
-  return NULL;
+    for (size_t i = 0; i < samples; i++) sample(&call, frame, i);
+  XLA_FFI_Error_Create_Args error = {
+      .struct_size = XLA_FFI_Error_Create_Args_STRUCT_SIZE, .message = "out of memory", .errc = XLA_FFI_Error_Code_RESOURCE_EXHAUSTED};
+  return atomic_load(&call.out_of_memory) ? frame->api->XLA_FFI_Error_Create(&error) : NULL;
 }
 
 /* Whether XLA only asks what this is. */
@@ -571,10 +762,17 @@ static bool flag(const XLA_FFI_CallFrame *frame, const char *name) {
   return false;
 }
 
-/* real, imag (both overwritten), costs, gamma, beta; attributes half, phase_last. */
+/* real, imag (both overwritten), costs, gamma, beta; attribute half. */
 XLA_FFI_Error *NAME(layer)(XLA_FFI_CallFrame *frame) {
   if (asked(frame)) return NULL;
-  return run(frame, (Transform){.arrays = 2, .half = flag(frame, "half"), .phase_last = flag(frame, "phase_last")});
+  return run(frame, (Transform){.arrays = 2, .half = flag(frame, "half")});
+}
+
+/* real, imag, cotangents of both (all overwritten), costs, gamma, beta of the inverse; attribute half. Further results: derivatives of
+   the layer in gamma and beta. */
+XLA_FFI_Error *NAME(adjoint)(XLA_FFI_CallFrame *frame) {
+  if (asked(frame)) return NULL;
+  return run(frame, (Transform){.arrays = 4, .half = flag(frame, "half"), .inverse = true});
 }
 
 /* values (overwritten). */

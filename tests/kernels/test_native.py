@@ -120,7 +120,7 @@ def test_layers_and_adjoints(variant, bits, half, dtype):
 
 @needs_a_compiler
 @pytest.mark.slow
-@pytest.mark.parametrize(("bits", "half"), [(19, False), (21, True), (24, False), (25, True)])
+@pytest.mark.parametrize(("bits", "half"), [(19, False), (21, True), (25, True)])
 def test_large_layers(variant, bits, half):
     *state, costs, gamma, beta = random_layer(bits, np.float32, 0.6)
     result = jax.jit(partial(variant.layer, half=half))(*state, costs, gamma, beta)

@@ -13,7 +13,7 @@ from jax import random
 from scipy.stats import chi2
 
 from theorysim.errors import InputError
-from theorysim.kernels import qaoa
+from theorysim.kernels import native, qaoa
 
 FALSE_ALARM = 1e-4
 """Probability, over keys, that a chi-square test below rejects right samples; the keys are fixed."""
@@ -348,8 +348,10 @@ def test_depth_enters_neither_the_program_nor_the_memory_of_gradients(half):
     assert temporary[1] - temporary[0] < one_state / 4
 
 
-def test_predicted_memory():
-    assert qaoa.peak_bytes(26) <= 2.5 * 2**30
+@pytest.mark.parametrize("in_place", [False, True])
+def test_predicted_memory(in_place, monkeypatch):
+    monkeypatch.setattr(native, "supports", lambda length, dtype: in_place)
+    assert qaoa.peak_bytes(26) == (1 if in_place else 1.5) * 2**30
     assert qaoa.peak_bytes(26, half=True) <= 1.3 * 2**30
     assert qaoa.peak_bytes(20, itemsize=8) == 2 * qaoa.peak_bytes(20) == 4 * qaoa.peak_bytes(20, half=True)
     for half in (False, True):
@@ -415,7 +417,8 @@ def without_checks(function):
         ),
     ],
 )
-def test_bad_input(call, message):
+def test_bad_input(call, message, monkeypatch):
+    monkeypatch.setattr(native, "supports", lambda length, dtype: False)  # more memory is needed then
     with pytest.raises(InputError) as error:
         call()
     assert str(error.value).startswith(message)

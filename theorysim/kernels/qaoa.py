@@ -30,6 +30,7 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax, random
 from jaxtyping import Array, Float, Integer, Key, UInt32
 
@@ -239,15 +240,18 @@ def sample(
 
 
 def peak_bytes(n: int, *, itemsize: int = 4, half: bool = False) -> int:
-    """Bytes that `probabilities` occupies at its peak: two states, the costs and the result, six real arrays of 2^n or 2^{n-1}."""
-    return 6 * itemsize * 2 ** (n - half)
+    """Bytes that `probabilities` occupies at its peak on JAX's default backend: two states, the costs and the result, six real
+    arrays of 2^n or 2^{n-1}; with `native`, in place, four."""
+    length = 2 ** (n - half)
+    in_place = jax.default_backend() == "cpu" and native.supports(length, {4: np.float32, 8: np.float64}[itemsize])
+    return (4 if in_place else 6) * itemsize * length
 
 
 def require_memory(n: int, available: float, *, itemsize: int = 4, half: bool = False) -> None:
     """Raises InputError where n spins need more than `available` bytes, naming the bytes and the largest n that fits."""
     need = peak_bytes(n, itemsize=itemsize, half=half)
     if need > available:
-        fits = int(math.log2(max(available / peak_bytes(0, itemsize=itemsize), 1))) + half
+        fits = int(math.log2(max(available * 2.0**n / need, 1)))
         raise InputError(
             f"n = {n} needs {need / 2**30:.3g} GiB at {8 * itemsize} bits, more than the {available / 2**30:.3g} GiB there are: "
             f"n must be at most {min(fits, MOST_QUBITS)}"

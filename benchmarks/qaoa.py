@@ -11,7 +11,8 @@ wait for each other lose most, so quote ratios from an idle machine; the load is
 or E R^2 = sum_z p(z) (sum_j z_j / n)^2 differ from those of a NumPy loop.
 
 Settings: each simulator's fastest of those tried.
-  theorysim     half space, since C(z) = C(-z); and the full space, as the others have it
+  theorysim     half space, since C(z) = C(-z); the full space, as the others have it; and half without the C compiler that
+                compiles its layers on first use
   NumPy         cost vector and one qubit at a time; the same with five qubits a matrix product
   QOKit         cost vector handed over from NumPy (its own precomputation takes several times as long as the rest); C and Python
   qulacs        `DiagonalMatrix` of the phases and RX gates (faster here than RZZ gates, merged or not)
@@ -257,17 +258,21 @@ def with_lightning(n: int, precision: Precision, threads: int) -> Run:
 
 @dataclass(frozen=True)
 class Contestant:
-    """prepare: from n, precision and threads to a run; packages: whose versions are reported."""
+    """prepare: from n, precision and threads to a run; packages: whose versions are reported; compiler: theorysim may use it."""
 
     prepare: Callable[..., Run]
     packages: tuple[str, ...]
     precisions: tuple[Precision, ...] = ("double", "single")
     settings: tuple[tuple[str, Any], ...] = ()
+    compiler: bool = True
 
 
 CONTESTANTS = {
     "theorysim": Contestant(with_theorysim, ("theorysim", "jax"), settings=(("half", True),)),
     "theorysim, full space": Contestant(with_theorysim, ("theorysim", "jax"), settings=(("half", False),)),
+    "theorysim, no C compiler": Contestant(
+        with_theorysim, ("theorysim", "jax"), settings=(("half", True),), compiler=False
+    ),
     "NumPy, five qubits a product": Contestant(with_numpy, ("numpy",), settings=(("group", 5),)),
     "NumPy, one qubit at a time": Contestant(with_numpy, ("numpy",), settings=(("group", 1),)),
     "QOKit, C": Contestant(with_qokit, ("qokit", "numba"), ("double",), (("backend", "c"),)),
@@ -282,12 +287,13 @@ CONTESTANTS = {
 
 
 def layer_bytes(n: int, precision: Precision, *, half: bool) -> int:
-    """Bytes that a layer of theorysim moves: the phase reads state and costs and writes the state, each mixing pass reads and
-    writes the state. The last spin of the half space is not counted, being part of the phase."""
-    from theorysim.kernels import qaoa
+    """Bytes that a layer of theorysim moves: each pass reads and writes the state, one reads the costs too. In C the phases are
+    part of a pass over the qubits; otherwise they are a pass of their own."""
+    from theorysim.kernels import native, qaoa
 
-    length = 2 ** (n - half)
-    return (5 + 4 * qaoa.mixing_passes(length)) * length * (8 if precision == "double" else 4)
+    length, itemsize = 2 ** (n - half), 8 if precision == "double" else 4
+    in_c = native.passes(length, np.float64 if precision == "double" else np.float32, half=half)
+    return (1 + 4 * (in_c or 1 + qaoa.mixing_passes(length))) * length * itemsize
 
 
 def layer_seconds(n: int, precision: Precision, *, half: bool, repeats: int) -> float:
@@ -300,6 +306,29 @@ def layer_seconds(n: int, precision: Precision, *, half: bool, repeats: int) -> 
         for i, (program, arguments) in enumerate(programs):
             least[i] = min(least[i], seconds(lambda p=program, a=arguments: jax.block_until_ready(p(*a))))
     return (least[1] - least[0]) / 10
+
+
+def energy_seconds(n: int, precision: Precision, *, batch: int, repeats: int) -> tuple[float, float]:
+    """Time of the energies of so many instances on n spins, three layers, half space, and of their gradients in the angles too."""
+    import jax
+    import jax.numpy as jnp
+
+    from theorysim.kernels import qaoa
+
+    with jax.enable_x64(precision == "double"):
+        dtype = np.float64 if precision == "double" else np.float32
+        costs = jnp.asarray(np.random.default_rng(0).normal(size=(batch, 2 ** (n - 1))), dtype)
+        angles = jnp.asarray([GAMMAS, BETAS], dtype)
+
+        def energy(angles, costs):
+            return qaoa.probabilities(costs, *angles, half=True) @ costs
+
+        least = []
+        for function in (energy, jax.value_and_grad(energy)):
+            program = jax.jit(jax.vmap(function, in_axes=(None, 0))).lower(angles, costs).compile()
+            run = lambda p=program: jax.block_until_ready(p(angles, costs))
+            least.append(min(seconds(run) for _ in range(repeats + 1)))
+    return least[0], least[1]
 
 
 def stream(size: int, repeats: int) -> float:
@@ -330,11 +359,12 @@ def seconds(call: Callable[[], object]) -> float:
 class Worker:
     """A process that prepares and runs one contestant, on request."""
 
-    def __init__(self, python: str, threads: int, *, blas: bool):
+    def __init__(self, python: str, threads: int, *, blas: bool, compiler: bool = True):
         counts = {"OMP": threads, "NUMBA": threads, "QULACS": threads}
         # elsewhere BLAS serves a small product, after which its threads would spin where OpenMP wants to run
         counts |= dict.fromkeys(("OPENBLAS", "MKL"), threads if blas else 1)
         environment = os.environ | {f"{library}_NUM_THREADS": str(count) for library, count in counts.items()}
+        environment |= {} if compiler else {"CC": "/no/compiler"}
         self.connection, theirs = Pipe()
         with theirs:
             command = [python, "-W", "ignore", __file__, "--worker", str(theirs.fileno())]
@@ -381,6 +411,7 @@ class Tasks:
 
     layer_seconds = staticmethod(layer_seconds)
     layer_bytes = staticmethod(layer_bytes)
+    energy_seconds = staticmethod(energy_seconds)
     stream = staticmethod(stream)
 
 
@@ -485,6 +516,7 @@ def start(options: Options, precision: Precision) -> dict[str, Worker]:
             options.qokit if "qokit" in contestant.packages else sys.executable,
             options.threads,
             blas="numpy" in contestant.packages,
+            compiler=contestant.compiler,
         )
         for name, contestant in CONTESTANTS.items()
         if options.only in name and precision in contestant.precisions
@@ -504,6 +536,7 @@ def main(options: Options) -> None:
     versions: dict[str, str] = {}
     rows: list[Row] = []
     bandwidths: list[dict[str, Any]] = []
+    energies: list[dict[str, Any]] = []
     for precision in options.precisions:
         workers = start(options, precision)
         for name, worker in workers.items():
@@ -520,7 +553,21 @@ def main(options: Options) -> None:
                 print(
                     f"  a layer of theorysim: {1e3 * rates['layer_seconds']:.2f} ms, {rates['layer'] / 1e9:.1f} GB/s of its"
                     f" passes; stream {rates['stream_at_state'] / 1e9:.1f} GB/s at the size of its state,"
-                    f" {rates['stream'] / 1e9:.1f} GB/s at 256 MiB"
+                    f" {rates['stream'] / 1e9:.1f} GB/s at 256 MiB, of which it has {rates['layer'] / rates['stream']:.2f}"
+                )
+        for name in ("theorysim", "theorysim, no C compiler"):
+            for n, batch in ((12, 256), (20, 1)):
+                if name not in workers:
+                    continue
+                value, gradient = workers[name].ask(
+                    "energy_seconds", n, precision, batch=batch, repeats=options.repeats
+                )
+                energies.append(
+                    {"name": name, "n": n, "precision": precision, "batch": batch, "value": value, "gradient": gradient}
+                )
+                print(
+                    f"  {name:30s} energy of {batch} instances with n = {n}: {1e3 * value:.2f} ms, with its gradient in the"
+                    f" angles {1e3 * gradient:.2f} ms"
                 )
         for worker in workers.values():
             worker.end()
@@ -531,6 +578,7 @@ def main(options: Options) -> None:
             "threads": options.threads,
             "rows": [vars(row) for row in rows],
             "bandwidth": bandwidths,
+            "energies": energies,
         }
         options.json.write_text(json.dumps(figures, indent=1))
 

@@ -48,6 +48,8 @@ def _kernel(stem: str) -> tuple[str, str]:
 GD, TEST_GD = _kernel("gradient_descent")
 QAOA, TEST_QAOA = _kernel("qaoa")
 SHARDED, TEST_SHARDED = _kernel("qaoa_sharded")
+QUBITS, TEST_NATIVE = "theorysim/kernels/native/qubits.c", "tests/kernels/test_native.py"
+NATIVE = "theorysim/kernels/native/__init__.py"
 DICKE, TEST_DICKE = _kernel("dicke")
 ELEMENTARY, TEST_ELEMENTARY = _kernel("elementary")
 NOISE, TEST_NOISE = _kernel("noise")
@@ -196,11 +198,83 @@ MUTATIONS = (
     Mutation(
         "qaoa-last-layer-alone",
         QAOA,
-        "return (earlier, cotangent, of_costs + more), (of_gamma, of_beta)",
-        "return (earlier, cotangent, more), (of_gamma, of_beta)",
+        "return (state, cotangent, of_costs + more), (of_gamma, of_beta)",
+        "return (state, cotangent, more), (of_gamma, of_beta)",
         "the gradient in the costs is that of one layer in place of the sum",
         "missing term",
         f"{TEST_QAOA}::test_gradients",
+    ),
+    Mutation(
+        "native-phase-conjugated",
+        QUBITS,
+        "  vector turned = *re * cosine + *im * sine;\n  *im = *im * cosine - *re * sine;",
+        "  vector turned = *re * cosine - *im * sine;\n  *im = *im * cosine + *re * sine;",
+        "e^{+i gamma C} in place of e^{-i gamma C}, in C",
+        "sign",
+        f"{TEST_NATIVE}::test_layers_and_adjoints",
+    ),
+    Mutation(
+        "native-complement-parity",
+        QUBITS,
+        "vector back = t->bits & 1 ? -sine : sine;",
+        "vector back = sine;",
+        "the complement of an odd number of spins given the parity of the string",
+        "sign",
+        f"{TEST_NATIVE}::test_layers_and_adjoints",
+    ),
+    Mutation(
+        "native-unweighted-derivative",
+        QUBITS,
+        "t.weights[k + 1] = t.weights[k] / (1 + (double)t.slope * t.slope);",
+        "t.weights[k + 1] = t.weights[k];",
+        "derivatives in beta without the factors that the phases are still to bring",
+        "factor",
+        f"{TEST_NATIVE}::test_layers_and_adjoints",
+    ),
+    Mutation(
+        "native-derivative-of-last",
+        QUBITS,
+        "      of_last += last_derivative(t, s, x, other_x, y, other_y);\n",
+        "",
+        "the last qubit of the half space left out of the derivative in beta",
+        "missing term",
+        f"{TEST_NATIVE}::test_layers_and_adjoints",
+    ),
+    Mutation(
+        "native-sign-of-quadrants",
+        QUBITS,
+        "((steep ? sine : cosine) < 0 && t.bits % 2 ? -1 : 1)",
+        "1",
+        "the sign of cos^N, for odd numbers of qubits and angles beyond pi/2",
+        "sign",
+        f"{TEST_NATIVE}::test_layers_and_adjoints",
+    ),
+    Mutation(
+        "native-middle-of-the-group",
+        QUBITS,
+        "i < outer + ((size_t)1 << done); i++)\n        rows(radix, in",
+        "i < outer + 1; i++)\n        rows(radix, in",
+        "rows of a group of bits left out after the first stage",
+        "off by one",
+        f"{TEST_NATIVE}::test_groups_of_bits",
+    ),
+    Mutation(
+        "native-batch-of-costs",
+        QUBITS,
+        "step *= (size_t)argument->dims[d];",
+        "step *= 1;",
+        "of arguments with two batch dimensions the same few samples are read",
+        "swapped axis",
+        f"{TEST_NATIVE}::test_batches",
+    ),
+    Mutation(
+        "native-unmapped-state",
+        NATIVE,
+        "sizes = [size if i < overwritten else 1 for i in range(len(arguments))]",
+        "sizes = [1 for i in range(len(arguments))]",
+        "a state that a batch shares is not copied for each sample",
+        "swapped axis",
+        f"{TEST_NATIVE}::test_batches",
     ),
     Mutation(
         "qaoa-sharded-parity",

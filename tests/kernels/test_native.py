@@ -37,7 +37,7 @@ def variant(request, monkeypatch):
             np.dtype(dtype): native.register(np.dtype(dtype), PROCESSORS[request.param], prefix=request.param)
             for dtype in (np.float32, np.float64)
         }
-        monkeypatch.setattr(native, "_least_bits", registered.get)
+        monkeypatch.setattr(native, "_functions", registered.get)
         monkeypatch.setattr(native, "PREFIX", request.param)
     assert all(native.supports(2**5, dtype) for dtype in (np.float32, np.float64))
     return native
@@ -99,23 +99,34 @@ SIZES = (5, 6, 11, 12, 14, 17)
 @pytest.mark.parametrize("bits", SIZES)
 def test_layers_and_adjoints(variant, bits, half, dtype):
     """A layer; from its result and a cotangent back to its argument and the cotangent of that; derivatives in both angles."""
-    layer, adjoint = jax.jit(partial(variant.layer, half=half)), jax.jit(partial(variant.adjoint, half=half))
     for turn in BETAS:
-        *state, costs, gamma, beta = random_layer(bits, dtype, turn)
-        *cotangent, _, _, _ = random_layer(bits, dtype, 0.0, seed=1)
-        result = layer(*state, costs, gamma, beta)
-        *arrays, of_gamma, of_beta = adjoint(*result, *cotangent, costs, gamma, beta)
+        agree(variant, bits, half, dtype, turn)
 
-        phi, C, angle, turn = in_double(*state, costs, gamma, beta)
-        (g,) = in_double(*cotangent)
-        after = mixed(np.exp(-1j * angle * C) * phi, turn, half)
-        assert furthest(result, after, bits) < TOLERANCE[dtype]
-        assert furthest(arrays[:2], phi, bits) < TOLERANCE[dtype]
-        assert furthest(arrays[2:], np.exp(1j * angle * C) * mixed(g, -turn, half), bits) < TOLERANCE[dtype]
-        # sums over N strings of products of mean square 1/N^2: of costs for gamma, of as many terms as qubits for beta
-        change = mixed(-1j * C * np.exp(-1j * angle * C) * phi, turn, half)
-        assert abs(of_gamma - np.vdot(g, change).real) < 30 * TOLERANCE[dtype]
-        assert abs(of_beta - np.vdot(g, generator(after, half)).real) < (bits + half) * TOLERANCE[dtype]
+
+@needs_a_compiler
+@pytest.mark.parametrize("half", [False, True])
+def test_groups_of_bits(variant, half):
+    """Above the blocks more bits than are taken at a time in registers."""
+    agree(variant, 20, half, np.float64, 0.6)
+
+
+def agree(variant, bits, half, dtype, turn):
+    layer, adjoint = jax.jit(partial(variant.layer, half=half)), jax.jit(partial(variant.adjoint, half=half))
+    *state, costs, gamma, beta = random_layer(bits, dtype, turn)
+    *cotangent, _, _, _ = random_layer(bits, dtype, 0.0, seed=1)
+    result = layer(*state, costs, gamma, beta)
+    *arrays, of_gamma, of_beta = adjoint(*result, *cotangent, costs, gamma, beta)
+
+    phi, C, angle, turn = in_double(*state, costs, gamma, beta)
+    (g,) = in_double(*cotangent)
+    after = mixed(np.exp(-1j * angle * C) * phi, turn, half)
+    assert furthest(result, after, bits) < TOLERANCE[dtype]
+    assert furthest(arrays[:2], phi, bits) < TOLERANCE[dtype]
+    assert furthest(arrays[2:], np.exp(1j * angle * C) * mixed(g, -turn, half), bits) < TOLERANCE[dtype]
+    # sums over N strings of products of mean square 1/N^2: of costs for gamma, of as many terms as qubits for beta
+    change = mixed(-1j * C * np.exp(-1j * angle * C) * phi, turn, half)
+    assert abs(of_gamma - np.vdot(g, change).real) < 30 * TOLERANCE[dtype]
+    assert abs(of_beta - np.vdot(g, generator(after, half)).real) < (bits + half) * TOLERANCE[dtype]
 
 
 @needs_a_compiler
@@ -194,11 +205,13 @@ def test_batches(variant, bits):
         for i in range(3):
             single = jax.jit(layer)(*(a[i] if m else a for a, m in zip(given, mapped, strict=True)))
             assert all(np.array_equal(x[i], y) for x, y in zip(found, single, strict=True)), mapped
-    grid = jax.jit(jax.vmap(jax.vmap(layer, in_axes=(None, None, None, 0, None)), in_axes=(0, 0, None, None, 0)))
-    found = grid(real, imag, costs[0], gammas, betas)
+    both = jnp.stack([costs, costs + 1, costs + 2])
+    grid = jax.jit(jax.vmap(jax.vmap(layer, in_axes=(None, None, 0, 0, None)), in_axes=(0, 0, 0, None, 0)))
+    found = grid(real, imag, both, gammas, betas)
     assert found[0].shape == (3, 3, 2**bits)
-    twice = jax.jit(layer)(real[2], imag[2], costs[0], gammas[1], betas[2])
-    assert all(np.array_equal(x[2, 1], y) for x, y in zip(found, twice, strict=True))
+    for i, j in ((0, 0), (1, 0), (2, 1), (1, 2)):
+        twice = jax.jit(layer)(real[i], imag[i], both[i, j], gammas[j], betas[i])
+        assert all(np.array_equal(x[i, j], y) for x, y in zip(found, twice, strict=True))
 
 
 @needs_a_compiler

@@ -25,6 +25,21 @@ def double():
         yield
 
 
+@pytest.fixture(params=["native", "products"])
+def form(request, monkeypatch):
+    """Both forms of a layer, on this machine if it has a C compiler. Programs traced in one form are of no use to the other."""
+    if request.param == "products":
+        monkeypatch.setattr(native, "supports", lambda length, dtype: False)
+    traced = (evolve, probabilities, walsh_hadamard, one_layer, quadratic)
+    for function in traced:
+        function.clear_cache()
+    yield
+    for function in traced:
+        function.clear_cache()
+
+
+both_forms = pytest.mark.usefixtures("form")
+
 evolve = jax.jit(qaoa.evolve, static_argnames="half")
 probabilities = jax.jit(qaoa.probabilities, static_argnames="half")
 overlap_distribution = jax.jit(qaoa.overlap_distribution, static_argnames="half")
@@ -120,6 +135,7 @@ def second_moment(law):
 # --- costs ------------------------------------------------------------------------------------------------------------
 
 
+@both_forms
 @pytest.mark.parametrize("bits", [0, 1, 5, 6, 11])  # up to three groups of qubits
 def test_walsh_hadamard(bits):
     values = np.random.default_rng(bits).normal(size=2**bits)
@@ -158,6 +174,7 @@ def test_spins_and_popcounts():
 # --- evolution --------------------------------------------------------------------------------------------------------
 
 
+@both_forms
 @pytest.mark.parametrize(
     ("n", "half", "p"),
     # in the half space the mixing of the last qubit depends on n mod 4, and a single spin has no other
@@ -170,6 +187,7 @@ def test_amplitudes(n, half, p):
     np.testing.assert_allclose(qaoa.amplitudes(evolve(costs, *angles, half=half)), expected, rtol=0, atol=1e-14)
 
 
+@both_forms
 @pytest.mark.parametrize(("n", "half"), [(11, False), (12, True)])
 def test_probabilities_with_groups_of_unequal_size(n, half):
     everywhere, costs = random_costs(n, half)
@@ -179,6 +197,7 @@ def test_probabilities_with_groups_of_unequal_size(n, half):
     np.testing.assert_allclose(probabilities(costs, *angles, half=half), expected, rtol=0, atol=1e-16)
 
 
+@both_forms
 @pytest.mark.parametrize(("n", "half"), [(6, False), (4, True)])
 def test_layers_one_by_one(n, half):
     _, costs = random_costs(n, half)
@@ -190,12 +209,14 @@ def test_layers_one_by_one(n, half):
         np.testing.assert_allclose(one_by_one, together, rtol=0, atol=1e-15)
 
 
+@both_forms
 @pytest.mark.parametrize(("n", "half", "value"), [(18, False, 0.24576086), (20, True, 0.22299066)])
 def test_reference_values(n, half, value):
     _, law = quadratic(*reference_instance(n), half=half)
     np.testing.assert_allclose(second_moment(law), value, rtol=0, atol=5e-9)
 
 
+@both_forms
 def test_float32_follows_float64():
     inputs = reference_instance(14)
     (single, law), (alike, law_alike) = (
@@ -240,6 +261,7 @@ def test_a_batch_of_instances():
 # --- derivatives ------------------------------------------------------------------------------------------------------
 
 
+@both_forms
 @pytest.mark.parametrize(("n", "half", "p"), [(6, False, 2), (4, True, 2), (1, True, 3)])
 def test_gradients(n, half, p):
     _, costs = random_costs(n, half)

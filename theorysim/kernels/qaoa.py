@@ -172,7 +172,7 @@ def amplitudes(state: State) -> Array:
 
 
 def mixing_passes(length: int) -> int:
-    """Passes over a state of this length that one mixing layer makes."""
+    """Matrix products, and passes over a state of this length, that one mixing layer makes where it is not `native`."""
     return len(_groups(length.bit_length() - 1))
 
 
@@ -346,17 +346,17 @@ Result = TypeVar("Result")
 
 
 def _native_or(
-    of_native: Callable[..., Result], products: Callable[..., Result], length: int, dtype: jnp.dtype, *arguments: object
+    of_native: Callable[..., Result], products: Callable[..., Result], vector: Array, *arguments: object
 ) -> Result:
-    """The native form where a program runs on CPUs and it can be had, else JAX's operations."""
-    if not native.supports(length, dtype):
+    """The native form where a program runs on CPUs and it can be had for vectors like this, else JAX's operations."""
+    if not native.supports(vector.size, vector.dtype):
         return products(*arguments)
     return lax.platform_dependent(*arguments, cpu=of_native, default=products)
 
 
 @jax.custom_jvp
 def _walsh_hadamard(values: Array) -> Array:
-    return _native_or(native.walsh_hadamard, _walsh_hadamard_products, values.size, values.dtype, values)
+    return _native_or(native.walsh_hadamard, _walsh_hadamard_products, values, values)
 
 
 def _walsh_hadamard_products(values: Array) -> Array:
@@ -373,7 +373,7 @@ def _layer(state: State, costs: Array, gamma: Array, beta: Array, half: bool) ->
     return _native_or(
         partial(_layer_native, half=half),
         partial(_layer_products, half=half),
-        *(costs.size, costs.dtype, state, costs, gamma, beta),
+        *(costs, state, costs, gamma, beta),
     )
 
 
@@ -395,7 +395,7 @@ def _evolve_forward(costs: Array, gammas: Array, betas: Array, half: bool) -> St
     return _native_or(
         partial(_evolve_native, half=half),
         partial(_evolve_products, half=half),
-        *(costs.size, costs.dtype, costs, gammas, betas),
+        *(costs, costs, gammas, betas),
     )
 
 
@@ -431,7 +431,7 @@ def _evolve_vjp_forward(costs: Array, gammas: Array, betas: Array, half: bool):
 def _evolve_vjp_backward(half: bool, kept, cotangent: State):
     final, costs, gammas, betas = kept
 
-    def undo(carry, angles):
+    def undo(carry: tuple[State, State, Array], angles: tuple[Array, Array]):
         state, cotangent, of_costs = carry
         state, cotangent, more, of_gamma, of_beta = _adjoint(state, cotangent, costs, *angles, half)
         return (state, cotangent, of_costs + more), (of_gamma, of_beta)
@@ -446,7 +446,7 @@ def _adjoint(state: State, cotangent: State, costs: Array, gamma: Array, beta: A
     return _native_or(
         partial(_adjoint_native, half=half),
         partial(_adjoint_products, half=half),
-        *(costs.size, costs.dtype, state, cotangent, costs, gamma, beta),
+        *(costs, state, cotangent, costs, gamma, beta),
     )
 
 

@@ -22,6 +22,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 PREFIX = "theorysim"
 """Of the names under which XLA knows the functions."""
 
-FUNCTIONS = ("layer", "adjoint", "walsh_hadamard")
+CALLS = ("layer", "adjoint", "walsh_hadamard")
 
 COMPILERS = ("cc", "gcc", "clang")
 OPTIONS = ("-O2", "-std=gnu11", "-fno-math-errno", "-ffp-contract=fast", "-fPIC", "-shared")
@@ -49,8 +50,14 @@ _lock = threading.Lock()
 
 def supports(length: int, dtype: jnp.dtype | type) -> bool:
     """Whether the functions below take arrays of this length and dtype here. Compiles them if need be."""
-    least = _least_bits(np.dtype(dtype))
-    return least is not None and length >= 2**least
+    functions = _functions(np.dtype(dtype))
+    return functions is not None and length >= 2 ** functions("least_bits")()
+
+
+def passes(length: int, dtype: jnp.dtype | type, *, half: bool) -> int | None:
+    """How often `layer` reads and writes a state of this length; None where it is not supported."""
+    functions = _functions(np.dtype(dtype))
+    return functions and functions("passes")(length.bit_length() - 1, int(half))
 
 
 def layer(
@@ -121,9 +128,13 @@ def _batched(
 # --- compilation ------------------------------------------------------------------------------------------------------
 
 
+Functions = Callable[[str], Any]
+"""From the stem of its name to a C function."""
+
+
 @functools.cache
-def _least_bits(dtype: np.dtype) -> int | None:
-    """log2 of the shortest arrays that the functions of this precision take; None where they cannot be had."""
+def _functions(dtype: np.dtype) -> Functions | None:
+    """The functions of this precision, once XLA knows them; None where they cannot be had."""
     if dtype not in SUFFIX:
         return None
     with _lock, contextlib.suppress(OSError, RuntimeError, subprocess.SubprocessError):
@@ -131,17 +142,17 @@ def _least_bits(dtype: np.dtype) -> int | None:
     return None
 
 
-def register(dtype: np.dtype, options: tuple[str, ...], prefix: str) -> int:
-    """Compile the functions of this precision and tell XLA of them, under names that begin with `prefix`; `_least_bits`.
+def register(dtype: np.dtype, options: tuple[str, ...], prefix: str) -> Functions:
+    """Compile the functions of this precision and tell XLA of them, under names that begin with `prefix`.
 
     options: of the compiler, for the processor. Raises OSError, RuntimeError or SubprocessError where that fails.
     """
     suffix = SUFFIX[dtype]
     library = _library(Path(__file__).with_name("qubits.c"), (*options, *(("-DDOUBLE",) if suffix == "f64" else ())))
-    for stem in FUNCTIONS:
-        pointer = jax.ffi.pycapsule(getattr(library, f"theorysim_{stem}_{suffix}"))
-        jax.ffi.register_ffi_target(f"{prefix}_{stem}_{suffix}", pointer, platform="cpu")
-    return getattr(library, f"theorysim_least_bits_{suffix}")()
+    functions = lambda stem: getattr(library, f"theorysim_{stem}_{suffix}")
+    for stem in CALLS:
+        jax.ffi.register_ffi_target(f"{prefix}_{stem}_{suffix}", jax.ffi.pycapsule(functions(stem)), platform="cpu")
+    return functions
 
 
 def _library(source: Path, options: tuple[str, ...]) -> ctypes.CDLL:

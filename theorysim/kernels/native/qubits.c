@@ -11,8 +11,9 @@
 
    The arrays pass through memory as seldom as caches allow. The first pass does the phases and all bits of blocks that fit the
    second-level cache, in parts that fit the first; each further pass takes up to GROUP_BITS bits, a few cache lines of each of
-   their values at a time. Bits are always taken in ascending order, so that rounding depends on no block size or thread. */
+   their values at a time. Threads share blocks and pieces; rounding depends on none of it. */
 #include <math.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -428,7 +429,7 @@ INLINE Amplitudes amplitudes(const Transform *t, int part, size_t s) {
 
 INLINE Amplitudes reversed(Amplitudes x) { return (Amplitudes){REVERSE(x.re), REVERSE(x.im)}; }
 
-/* Bits within vectors of state and cotangent, then their phases; sums: of beta (one qubit's weight is already in them), gamma. */
+/* Bits within vectors of state and cotangent, then their phases; sums of beta (to be weighted for the bits above) and of gamma. */
 INLINE void finish(const Transform *t, size_t s, Amplitudes x, Amplitudes y, Form form, vector *sums) {
 #define WITH_DERIVATIVE(j)                                                                                                \
   {                                                                                                                       \
@@ -620,11 +621,8 @@ static void parallel(const XLA_FFI_CallFrame *frame, void (*run)(const void *, s
     }
   }
   work(job);
-  while (atomic_load(&job->done) < tasks) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-  }
+  for (int turn = 0; atomic_load(&job->done) < tasks; turn++)
+    if (turn > 1000) sched_yield(); /* there may be fewer processors than threads */
   release(job);
 }
 
@@ -783,3 +781,6 @@ XLA_FFI_Error *NAME(walsh_hadamard)(XLA_FFI_CallFrame *frame) {
 
 /* The arrays must have 2^least or more numbers. */
 int NAME(least_bits)(void) { return LANE_BITS + 1; }
+
+/* Passes of a call over arrays of 2^bits numbers. */
+int NAME(passes)(int bits, int half) { return 1 + groups(&(Transform){.bits = bits, .half = half}); }

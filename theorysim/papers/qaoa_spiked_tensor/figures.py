@@ -187,7 +187,7 @@ def snr_axis(session: Session) -> matplotlib.figure.Figure:
 def one_step_histogram(session: Session) -> matplotlib.figure.Figure:
     """Histogram of the overlap after one step at q = 2, of every instance and of their average."""
     size = SIZES["figure-2"][session.preset]
-    drawing, axes = canvas(1, len(size.n), width=TEXT, height=3.1)
+    drawing, axes = canvas(1, len(size.n), width=TEXT, height=3.1, sharey=True)
     for panel, n in zip(axes[0], size.n, strict=True):
         setting = optimum(n, precision=size.precision)
         (results,) = session.measure(LAWS, Design((setting,), size.instances))
@@ -209,7 +209,7 @@ def one_step_histogram(session: Session) -> matplotlib.figure.Figure:
         Patch(color=FILL, label=rf"limit, $R = {amplitude:.4f}\, \sin(4 \gamma g)$"),
         proxy("the limit seen through $n$ spins", linestyle="--"),
     ]
-    title = r"$q = 2$, $p = 1$, $\lambda_n = n^{1/2}$, $\gamma = \sqrt{\log 5/32}$, $\beta = \pi/4$; "
+    title = r"$q = 2$, $p = 1$, $\lambda_n = n^{1/2}$, $\gamma = \sqrt{(\log 5)/32}$, $\beta = \pi/4$; "
     shared_legend(drawing, handles, f"{title}{size.instances} instances; cells of width $2/n$", 3)
     return drawing
 
@@ -248,7 +248,7 @@ def second_moment(session: Session) -> matplotlib.figure.Figure:
             linewidth=1,
         ),
     ]
-    title = r"$q = 2$, $p = 1$, $\lambda_n = n^{1/2}$, $\gamma = \sqrt{\log 5/32}$, $\beta = \pi/4$; "
+    title = r"$q = 2$, $p = 1$, $\lambda_n = n^{1/2}$, $\gamma = \sqrt{(\log 5)/32}$, $\beta = \pi/4$; "
     shared_legend(drawing, handles, f"{title}{size.instances} instances for each $n$", 3)
     return drawing
 

@@ -233,6 +233,34 @@ def test_rounding_depends_on_no_thread(tmp_path):
     assert len({run("1"), run("all")}) == 1
 
 
+@pytest.mark.parametrize("compiler", [pytest.param("", marks=needs_a_compiler), "/no/compiler"])
+def test_instances_on_several_devices(compiler):
+    """Instances placed on devices stay there, with and without `shard_map`, and gradients too."""
+    code = """
+import jax, jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from theorysim.kernels import qaoa
+mesh = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Auto,))
+angles = jnp.array([[0.3, 0.4], [0.5, 0.2]])
+energy = lambda angles, costs: qaoa.probabilities(costs, *angles) @ costs
+both = jax.vmap(jax.value_and_grad(energy))
+angles = jnp.stack([angles] * 8)
+costs = jax.random.normal(jax.random.key(0), (8, 2**9))
+expected = both(angles, costs)
+angles, costs = jax.device_put((angles, costs), NamedSharding(mesh, P("i")))
+program = jax.jit(both).lower(angles, costs).compile()
+assert "all-gather" not in program.as_text()
+mapped = jax.jit(jax.shard_map(both, mesh=mesh, in_specs=P("i"), out_specs=P("i")))
+for found in (program(angles, costs), mapped(angles, costs)):
+    for x, y in zip(found, expected):
+        assert x.sharding.spec[0] == "i" and jnp.abs(x - y).max() < 1e-5
+"""
+    settings = (
+        os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"} | ({"CC": compiler} if compiler else {})
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=settings)
+
+
 def test_without_a_compiler(tmp_path):
     """JAX's own operations take over without a word, and give the same."""
     code = (

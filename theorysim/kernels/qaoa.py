@@ -399,11 +399,17 @@ def _evolve_forward(costs: Array, gammas: Array, betas: Array, half: bool) -> St
     )
 
 
+def _start(costs: Array, gammas: Array, betas: Array) -> State:
+    """The uniform superposition, on the devices of costs and angles: a choice between equal values, which no program makes."""
+    somewhere = (costs == costs) | (gammas[0] == betas[0])
+    return State(*(jnp.where(somewhere, part, part) for part in uniform(costs.size, costs.dtype)))
+
+
 def _evolve_native(costs: Array, gammas: Array, betas: Array, *, half: bool) -> State:
     def advance(state: State, angles: tuple[Array, Array]) -> tuple[State, None]:
         return _layer_native(state, costs, *angles, half=half), None
 
-    return lax.scan(advance, uniform(costs.size, costs.dtype), (gammas, betas))[0]
+    return lax.scan(advance, _start(costs, gammas, betas), (gammas, betas))[0]
 
 
 def _evolve_products(costs: Array, gammas: Array, betas: Array, *, half: bool) -> State:
@@ -416,7 +422,7 @@ def _evolve_products(costs: Array, gammas: Array, betas: Array, *, half: bool) -
             state = _mix_last(state, earlier)
         return _mix(_phase(state, costs, gamma), beta), None
 
-    state, _ = lax.scan(advance, uniform(costs.size, costs.dtype), (gammas, betas, before))
+    state, _ = lax.scan(advance, _start(costs, gammas, betas), (gammas, betas, before))
     return _mix_last(state, betas[-1]) if half else state
 
 

@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import itertools
 import os
 import platform
 import shutil
@@ -28,6 +29,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from theorysim.cache import cache_folder
@@ -106,11 +109,16 @@ def _batched(
 ) -> Callable[..., tuple[Array, ...]]:
     """The call of a target: its first arguments become its first results, vectors all; the other results are numbers."""
 
-    @custom_vmap
-    def call(*arguments: Array) -> tuple[Array, ...]:
+    def run(*arguments: Array) -> tuple[Array, ...]:
         like = arguments[:overwritten] + (arguments[0][..., 0],) * sums
         found = jax.ffi.ffi_call(target, like, input_output_aliases={i: i for i in range(overwritten)})
         return tuple(found(*arguments, **{name: np.int64(value) for name, value in attributes}))
+
+    divided = _batch_divided(run)
+
+    @custom_vmap
+    def call(*arguments: Array) -> tuple[Array, ...]:
+        return run(*arguments) if arguments[0].ndim == 1 else divided(*arguments)
 
     @call.def_vmap
     def rule(size: int, batched: Sequence[bool], *arguments: Array):
@@ -123,6 +131,43 @@ def _batched(
         return call(*whole), (True,) * (overwritten + sums)
 
     return call
+
+
+def _batch_divided(run: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple[Array, ...]]:
+    """`run` on devices that share out its leading dimensions, where a program's arrays are so placed; without this, every device
+    would compute the whole."""
+    divided = custom_partitioning(run)
+
+    def factors(mesh: Any, arguments: Sequence[Any], results: Sequence[Any]) -> tuple[str, dict[str, Any]]:
+        """Which dimensions belong together, in Shardy's notation: b of a batch, n of the vectors; those of length one to none."""
+        whole = arguments[0].shape
+        rank = len(whole) - 1
+        ones = itertools.count()
+
+        def names(shape: Sequence[int]) -> str:
+            batch = [f"b{d}" if shape[d] == whole[d] else f"o{next(ones)}" for d in range(rank)]
+            return " ".join(batch + ["n"] * (len(shape) - rank))
+
+        rule = ", ".join(names(a.shape) for a in arguments) + " -> " + ", ".join(names(r.shape) for r in results)
+        return rule, {"need_replication_factors": ("n",)}
+
+    def partition(mesh: Any, arguments: Sequence[Any], results: Sequence[Any]):
+        whole, spec = arguments[0].shape, results[0].sharding.spec
+        rank = len(whole) - 1
+
+        def placed(shape: Sequence[int]) -> NamedSharding:
+            axes = [spec[d] if shape[d] == whole[d] else None for d in range(rank)]
+            return NamedSharding(results[0].sharding.mesh, PartitionSpec(*axes, *[None] * (len(shape) - rank)))
+
+        return (
+            results[0].sharding.mesh,
+            run,
+            tuple(placed(r.shape) for r in results),
+            tuple(placed(a.shape) for a in arguments),
+        )
+
+    divided.def_partition(partition, sharding_rule=factors)
+    return divided
 
 
 # --- compilation ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import qaoa_sharded_worker as worker
-from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import AbstractMesh, AxisType, Mesh
 
 from theorysim.errors import InputError
 from theorysim.kernels import qaoa, qaoa_sharded
@@ -143,7 +143,7 @@ def test_derivatives():
 
 def traced(function, *shapes, devices=4, axis="strings", **options):
     """The program on that many devices, which are not needed to trace it."""
-    mesh = AbstractMesh((devices,), ("strings",))
+    mesh = AbstractMesh((devices,), ("strings",), axis_types=(AxisType.Auto,))
     arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     return jax.make_jaxpr(partial(function, mesh=mesh, axis=axis, **options))(*arrays)
 
@@ -196,7 +196,12 @@ def test_bad_input(function, shapes, options, message):
 
 
 def test_a_spike_has_a_spin_for_each_qubit():
-    law = partial(qaoa_sharded.overlap_distribution, mesh=AbstractMesh((4,), ("strings",)), axis="strings", half=True)
+    law = partial(
+        qaoa_sharded.overlap_distribution,
+        mesh=AbstractMesh((4,), ("strings",), axis_types=(AxisType.Auto,)),
+        axis="strings",
+        half=True,
+    )
     with pytest.raises(InputError) as error:
         jax.eval_shape(law, jax.ShapeDtypeStruct((32,), jnp.float32), jax.ShapeDtypeStruct((5,), jnp.int32))
     assert str(error.value) == "spike must have shape (6,), got (5,)"

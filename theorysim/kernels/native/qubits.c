@@ -740,15 +740,12 @@ static XLA_FFI_Error *run(const XLA_FFI_CallFrame *frame, Transform common) {
 
 /* Whether XLA only asks what this is. */
 static bool asked(const XLA_FFI_CallFrame *frame) {
-  for (XLA_FFI_Extension_Base *e = frame->extension_start; e; e = e->next)
-    if (e->type == XLA_FFI_Extension_Metadata) {
-      XLA_FFI_Metadata *metadata = ((XLA_FFI_Metadata_Extension *)e)->metadata;
-      metadata->api_version.major_version = XLA_FFI_API_MAJOR;
-      metadata->api_version.minor_version = XLA_FFI_API_MINOR;
-      metadata->traits = 0;
-      return true;
-    }
-  return false;
+  if (!frame->extension_start || frame->extension_start->type != XLA_FFI_Extension_Metadata) return false;
+  XLA_FFI_Metadata *metadata = ((XLA_FFI_Metadata_Extension *)frame->extension_start)->metadata;
+  metadata->api_version.major_version = XLA_FFI_API_MAJOR;
+  metadata->api_version.minor_version = XLA_FFI_API_MINOR;
+  metadata->traits = 0;
+  return true;
 }
 
 static bool flag(const XLA_FFI_CallFrame *frame, const char *name) {

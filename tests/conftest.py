@@ -12,10 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 # Thousands of small programs are compiled and most run once: the compiler's effort is as in `theorysim.sweep` for brief programs.
-flags = [os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=1"]
-if version("jaxlib").startswith("0.10."):  # later ones do not have it, and end the process
-    flags.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join(flags)
+# The second flag is gone from later versions of jaxlib, which end the process where they do not know one.
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=1"]
+    + ["--xla_cpu_use_fusion_emitters=false"] * version("jaxlib").startswith("0.10.")
+)
 
 import hypothesis
 import jax

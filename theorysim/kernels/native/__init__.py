@@ -48,8 +48,6 @@ OPTIONS = ("-O2", "-std=gnu11", "-fno-math-errno", "-ffp-contract=fast", "-fPIC"
 PATIENCE = 120
 """Seconds that a compiler may take."""
 
-_lock = threading.Lock()
-
 
 def supports(length: int, dtype: jnp.dtype | type) -> bool:
     """Whether the functions below take arrays of this length and dtype here. Compiles them if need be."""
@@ -177,14 +175,18 @@ Functions = Callable[[str], Any]
 """From the stem of its name to a C function."""
 
 
-@functools.cache
+_found: dict[np.dtype, Functions | None] = {}
+_lock = threading.Lock()
+
+
 def _functions(dtype: np.dtype) -> Functions | None:
     """The functions of this precision, once XLA knows them; None where they cannot be had."""
-    if dtype not in SUFFIX:
-        return None
-    with _lock, contextlib.suppress(OSError, RuntimeError, subprocess.SubprocessError):
-        return register(dtype, _for_this_processor(), PREFIX)
-    return None
+    with _lock:  # other threads may trace programs too
+        if dtype in SUFFIX and dtype not in _found:
+            _found[dtype] = None
+            with contextlib.suppress(OSError, RuntimeError, subprocess.SubprocessError):
+                _found[dtype] = register(dtype, _for_this_processor(), PREFIX)
+        return _found.get(dtype)
 
 
 def register(dtype: np.dtype, options: tuple[str, ...], prefix: str) -> Functions:

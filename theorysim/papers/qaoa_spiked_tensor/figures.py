@@ -199,8 +199,8 @@ def one_step_histogram(session: Session) -> matplotlib.figure.Figure:
         assert exact is not None
         line(panel, R, density(exact), label=None)
         points(panel, R, instances, label=None)
-        panel.set(xlabel=OVERLAP, xlim=(-1.08, 1.08), ylim=(0, None), title=size_label("n", n))
-    axes[0, 0].set_ylabel("density")
+        panel.set(xlabel=OVERLAP, xlim=(-1.08, 1.08), title=size_label("n", n))
+    axes[0, 0].set(ylabel="density", ylim=(0, None))
     amplitude = limit_law(optimum(size.n[0])).amplitude
     handles = [
         proxy("single instances", COLORS[0], linestyle="-", linewidth=0.5),
